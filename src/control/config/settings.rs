@@ -1,0 +1,155 @@
+//! The checked configuration: what every other module is built from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::auth::{AuthSettings, TokenSettings};
+use crate::catalog::{ComputeType, ServiceName, StatusMapping};
+use crate::limit::Limits;
+use crate::listener::ListenerSettings;
+use crate::telemetry::TelemetrySettings;
+use crate::upstream::ReplicaSettings;
+
+/// A whole configuration, checked, with every secret read and every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Azure-style identity of what is served here.
+    pub workspace: Workspace,
+    /// Base of the scoring URIs given out; `None`: the first listener's address.
+    pub public_url: Option<url::Url>,
+    /// Data-plane threads.
+    pub runtime: RuntimeSettings,
+    /// Data-plane listeners, at least one, names distinct.
+    pub listeners: Vec<ListenerSettings>,
+    /// Metrics and health; `None`: not served.
+    pub observe: Option<ObserveSettings>,
+    /// The gateway's own token issuer.
+    pub tokens: Option<Arc<TokenSettings>>,
+    /// Services, names and hosts distinct.
+    pub services: Vec<ServiceSettings>,
+    /// Records and privacy.
+    pub telemetry: TelemetrySettings,
+    /// How the process ends.
+    pub drain: DrainSettings,
+    /// The process's own log.
+    pub log: LogSettings,
+    /// Every file that this configuration was read from (itself, secrets, certificates, key sets): what to watch.
+    pub files: Vec<PathBuf>,
+}
+
+/// Azure-style identity of what is served here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Subscription id.
+    pub subscription: String,
+    /// Resource group.
+    pub resource_group: String,
+    /// Workspace name.
+    pub name: String,
+    /// Azure location.
+    pub location: String,
+}
+
+/// Data-plane threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Worker threads, at least 1; `auto` is the number of CPUs that the process may use.
+    pub workers: usize,
+}
+
+/// The port for metrics and health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObserveSettings {
+    /// Plain HTTP.
+    pub address: SocketAddr,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// How long calls are still taken after readiness is gone, so that load balancers notice.
+    pub delay: Duration,
+    /// How long calls in flight may go on after that; the rest is cut and named.
+    pub timeout: Duration,
+}
+
+/// The process's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// A level, or a filter as `tracing_subscriber::EnvFilter` reads it.
+    pub level: String,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// One service.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// What callers name.
+    pub name: ServiceName,
+    /// Decides defaults, URI and status mapping.
+    pub compute_type: ComputeType,
+    /// Hosts that mean this service, lower case, without a port.
+    pub hosts: Vec<Box<str>>,
+    /// The one auth mode.
+    pub auth: AuthSettings,
+    /// Sizes and waits.
+    pub limits: Limits,
+    /// Whether statuses are rewritten.
+    pub status_mapping: StatusMapping,
+    /// Cross-origin rules; `None`: no CORS headers, no preflight.
+    pub cors: Option<CorsSettings>,
+    /// At least one; names distinct; weights as checked by `route::Split`.
+    pub deployments: Vec<DeploymentSettings>,
+}
+
+/// One version of a service.
+#[derive(Clone, Debug)]
+pub struct DeploymentSettings {
+    /// What `azureml-model-deployment` says.
+    pub name: ServiceName,
+    /// Percent of the traffic, 0 to 100; the default deployment already holds what nobody else took.
+    pub traffic: u8,
+    /// At least one.
+    pub replicas: Vec<ReplicaSettings>,
+    /// The container's own paths.
+    pub paths: EndpointPaths,
+}
+
+/// The container's own paths, each beginning with `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPaths {
+    /// Default `/score`.
+    pub score: Box<str>,
+    /// Default `/swagger.json`.
+    pub swagger: Box<str>,
+    /// Default `/`.
+    pub health: Box<str>,
+}
+
+/// Cross-origin rules of one service; the gateway answers the preflight itself.
+#[derive(Clone, Debug)]
+pub struct CorsSettings {
+    /// Allowed origins, compared byte for byte; a single `*` means any.
+    pub origins: Vec<HeaderValue>,
+    /// Request headers a page may send.
+    pub headers: Vec<HeaderName>,
+    /// How long a browser may remember the preflight.
+    pub max_age: Duration,
+}

@@ -1,0 +1,3 @@
+//! The control plane: reads the configuration, builds snapshots of it, publishes them, and shows how that went.
+
+pub mod config;

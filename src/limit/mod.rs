@@ -1,0 +1,5 @@
+//! What a service allows: sizes, waits and how many calls at once.
+
+mod settings;
+
+pub use settings::{AdmissionSettings, Limits};

@@ -1,0 +1,5 @@
+//! The downstream leg: bind, accept, handshake, and the HTTP connection loops.
+
+mod settings;
+
+pub use settings::ListenerSettings;

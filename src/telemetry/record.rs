@@ -1,0 +1,165 @@
+//! The record of one call: its fields. (The writer follows.)
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Method};
+
+use crate::catalog::{AuthMode, ComputeType};
+use crate::error::{EndedBy, Reason};
+
+/// All that is told about one call. Facts only: what is left out under `privacy: high` is decided when it is written.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// `HTTPMethod`; `None`: the request line could not be read.
+    pub method: Option<Method>,
+    /// `UserAgent` as sent.
+    pub user_agent: Option<HeaderValue>,
+    /// `ComputeType`; `None`: no service was found.
+    pub compute_type: Option<ComputeType>,
+    /// `RequestUrl` as the caller wrote it.
+    pub url: RequestUrl,
+    /// `StatusCode` sent to the caller; 499 when the caller left before any.
+    pub status: u16,
+    /// `RequestId`: a UUID in its 36-letter form.
+    pub request_id: RequestId,
+    /// `Time`: when the head had arrived.
+    pub time: SystemTime,
+    /// `Duration`: from there to the last byte handed to the system, on the monotonic clock.
+    pub duration: Duration,
+    /// `Service`
+    pub service: Option<Arc<str>>,
+    /// `Deployment`
+    pub deployment: Option<Arc<str>>,
+    /// `Replica`: host and port.
+    pub replica: Option<Arc<str>>,
+    /// `AuthType`: the service's mode; `None`: no service was found.
+    pub auth: Option<AuthMode>,
+    /// `KeyId` or `Subject`: who was let in.
+    pub principal: Principal,
+    /// `ModelStatusCode`: the container's own status.
+    pub model_status: Option<u16>,
+    /// `Reason`
+    pub reason: Reason,
+    /// `EndedBy`
+    pub ended_by: EndedBy,
+    /// `Attempts` made upstream.
+    pub attempts: u32,
+    /// `RequestBytes`: body bytes received from the caller.
+    pub request_bytes: u64,
+    /// `ResponseBytes`: body bytes handed to the caller.
+    pub response_bytes: u64,
+    /// `ClientRequestId`: the caller's `x-ms-client-request-id`, cleaned.
+    pub client_request_id: Option<HeaderValue>,
+    /// `TraceId`: from a valid `traceparent`.
+    pub trace_id: Option<TraceId>,
+    /// `ClientAddress`
+    pub client_address: IpAddr,
+    /// `Protocol`: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: http::Version,
+    /// `QueueMs`: waited for a replica.
+    pub queue: Option<Duration>,
+    /// `ConnectMs`: look-up, TCP and TLS to the replica; `None` on a pooled connection.
+    pub connect: Option<Duration>,
+    /// `FirstByteMs`: from the start of the attempt to the first byte of the answer.
+    pub first_byte: Option<Duration>,
+    /// `StreamMs`: from there to the end.
+    pub stream: Option<Duration>,
+}
+
+/// The URL of a request in parts, put together only when written.
+#[derive(Clone, Debug, Default)]
+pub struct RequestUrl {
+    /// Whether the call came over TLS (`https`) or not (`http`).
+    pub tls: bool,
+    /// Host and port as the caller named them; empty if it named none.
+    pub authority: bytes::Bytes,
+    /// Path and query as sent.
+    pub path_and_query: bytes::Bytes,
+}
+
+/// The caller as authentication established it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody was asked, or nobody was let in.
+    #[default]
+    Anonymous,
+    /// One of the service's keys, by its id (`primary`, `secondary`): never the key.
+    Key(&'static str),
+    /// A token's subject.
+    Subject(Arc<str>),
+}
+
+/// A UUID in its 36-letter lower-case form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 36]);
+
+/// A W3C trace id: 32 lower-case hex digits, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TraceId([u8; 32]);
+
+impl RequestId {
+    /// A new random id (UUID version 4).
+    #[must_use]
+    pub fn new() -> Self {
+        let mut text = [0; 36];
+        uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl TraceId {
+    /// The trace id of a `traceparent` header (W3C Trace Context 1, section 3.2); `None` if the header is not valid.
+    #[must_use]
+    pub fn from_traceparent(value: &[u8]) -> Option<Self> {
+        let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
+        let well_formed = value.len() >= 55
+            && value[2] == b'-'
+            && value[35] == b'-'
+            && value[52] == b'-'
+            && hex(&value[..2])
+            && hex(&value[3..35])
+            && hex(&value[36..52])
+            && hex(&value[53..55])
+            && &value[..2] != b"ff"
+            && (value.len() == 55 || (&value[..2] != b"00" && value[55] == b'-'));
+        if !well_formed || zero(&value[3..35]) || zero(&value[36..52]) {
+            return None;
+        }
+        let mut id = [0; 32];
+        id.copy_from_slice(&value[3..35]);
+        Some(Self(id))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,102 @@
+//! The one body type of the request path: nothing, bytes already at hand, or a stream that is pulled.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use crate::error::Error;
+
+/// A request's or answer's body. Pulled frame by frame, so back-pressure is the reader's pace; dropping it cancels
+/// whatever produces it.
+///
+/// Small messages usually arrive whole in one read: they are [`Body::full`] and cost no allocation of their own.
+pub struct Body(Inner);
+
+enum Inner {
+    Empty,
+    Full(Bytes),
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>),
+}
+
+impl Body {
+    /// No body at all.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Inner::Empty)
+    }
+
+    /// A body that is wholly at hand.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self(if bytes.is_empty() {
+            Inner::Empty
+        } else {
+            Inner::Full(bytes)
+        })
+    }
+
+    /// A body that is still to come.
+    pub fn stream(body: impl http_body::Body<Data = Bytes, Error = Error> + 'static) -> Self {
+        Self(Inner::Stream(Box::pin(body)))
+    }
+
+    /// Whether all of the body is at hand (an empty one is), so that sending it cannot wait for its source.
+    #[must_use]
+    pub const fn is_buffered(&self) -> bool {
+        matches!(self.0, Inner::Empty | Inner::Full(_))
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.get_mut().0 {
+            Inner::Empty => Poll::Ready(None),
+            full @ Inner::Full(_) => match std::mem::replace(full, Inner::Empty) {
+                Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Inner::Empty | Inner::Stream(_) => Poll::Ready(None),
+            },
+            Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Empty => true,
+            Inner::Full(_) => false,
+            Inner::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Inner::Empty => f.write_str("Body(empty)"),
+            Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Inner::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
