@@ -12,6 +12,7 @@ pub mod wire;
 
 pub mod auth;
 pub mod limit;
+pub mod route;
 pub mod upstream;
 
 pub mod telemetry;

@@ -1,0 +1,12 @@
+//! Where a request goes: one canonical path, then host or path to a service, then a deployment by its weight.
+
+mod split;
+mod table;
+mod target;
+
+pub use split::Split;
+pub use table::{RouteTable, Routed};
+pub use target::{Host, Target};
+
+/// What every service's path form begins with; the service's name follows.
+pub const SERVICE_PREFIX: &str = "/api/v1/service/";
