@@ -1,30 +1,31 @@
 //! From host and path to a service and what is wanted of it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::catalog::{Endpoint, ServiceName};
 use crate::error::{Error, Kind};
 
 use super::{Host, SERVICE_PREFIX, Target};
 
-/// All routes of one snapshot. `S` is whatever a route leads to.
+/// All routes of one snapshot. `S` is whatever a route leads to (the place of a service in its snapshot).
+#[derive(Debug)]
 pub struct RouteTable<S> {
-    by_name: HashMap<ServiceName, Arc<S>>,
-    by_host: HashMap<Box<str>, Arc<S>>,
+    by_name: HashMap<ServiceName, S>,
+    by_host: HashMap<Box<str>, S>,
 }
 
 /// A service found, and what is wanted of it.
-pub struct Routed<'a, S> {
+#[derive(Debug)]
+pub struct Routed<S> {
     /// The service.
-    pub service: &'a Arc<S>,
+    pub service: S,
     /// The endpoint; an error if the service does not open that path.
     pub endpoint: Result<Endpoint, Error>,
 }
 
-impl<S> RouteTable<S> {
+impl<S: Copy> RouteTable<S> {
     /// A table of `services`, each with its name and hosts (lower case, no port). Names and hosts are distinct.
-    pub fn new(services: impl IntoIterator<Item = (ServiceName, Vec<Box<str>>, Arc<S>)>) -> Self {
+    pub fn new(services: impl IntoIterator<Item = (ServiceName, Vec<Box<str>>, S)>) -> Self {
         let mut table = Self {
             by_name: HashMap::new(),
             by_host: HashMap::new(),
@@ -32,7 +33,7 @@ impl<S> RouteTable<S> {
         for (name, hosts, service) in services {
             table
                 .by_host
-                .extend(hosts.into_iter().map(|host| (host, Arc::clone(&service))));
+                .extend(hosts.into_iter().map(|host| (host, service)));
             table.by_name.insert(name, service);
         }
         table
@@ -42,7 +43,7 @@ impl<S> RouteTable<S> {
     ///
     /// # Errors
     /// [`Kind::UnknownService`] if neither the path nor the host names one.
-    pub fn find(&self, host: &Host, target: &Target) -> Result<Routed<'_, S>, Error> {
+    pub fn find(&self, host: &Host, target: &Target) -> Result<Routed<S>, Error> {
         let path = target.path();
         let (service, rest) = match path.strip_prefix(SERVICE_PREFIX) {
             Some(rest) => {
@@ -61,17 +62,6 @@ impl<S> RouteTable<S> {
             service,
             endpoint: endpoint(rest),
         })
-    }
-
-    /// The service of that name.
-    #[must_use]
-    pub fn by_name(&self, name: &str) -> Option<&Arc<S>> {
-        self.by_name.get(name)
-    }
-
-    /// All services, in no order.
-    pub fn services(&self) -> impl Iterator<Item = &Arc<S>> {
-        self.by_name.values()
     }
 }
 
@@ -99,9 +89,9 @@ mod tests {
             (
                 name("iris"),
                 vec!["iris.example.org".into()],
-                Arc::new("iris"),
+                "iris",
             ),
-            (name("wine"), vec![], Arc::new("wine")),
+            (name("wine"), vec![], "wine"),
         ])
     }
 
@@ -110,7 +100,7 @@ mod tests {
         let target = Target::parse(Bytes::from_static(path.as_bytes())).unwrap();
         let table = table();
         let routed = table.find(&host, &target).map_err(|e| e.kind)?;
-        Ok((**routed.service, routed.endpoint.map_err(|e| e.kind)?))
+        Ok((routed.service, routed.endpoint.map_err(|e| e.kind)?))
     }
 
     #[test]

@@ -1,0 +1,268 @@
+//! The HTTP/2 server side of one connection, on hyper; each stream is a call of its own.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind};
+use crate::lifecycle::{self, Phase};
+use crate::proxy::{self, ConnectionFacts, Inbound, ResponseBody, Worker};
+use crate::wire::Body;
+use crate::wire::deadline::Deadline;
+
+use super::io::DownstreamIo;
+
+/// Streams at once on one connection.
+const MAX_STREAMS: u32 = 100;
+/// Request bytes that a stream may send ahead of the replica.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Answer bytes held per stream for a client that reads slowly.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Largest header list (RFC 9113 6.5.2), as large as an HTTP/1 head may be.
+const HEADER_LIST: u32 = 64 * 1024;
+/// Header fields of one request, cookie crumbs counted.
+const MAX_FIELDS: usize = 100;
+/// Pings to a client that is silent while calls are under way, and the longest wait for their answer.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves streams until either side closes.
+pub(super) async fn serve(io: DownstreamIo, facts: ConnectionFacts, worker: Rc<Worker>, listener: usize) {
+    let idle = worker.snapshot().listeners[listener].settings.idle_timeout;
+    let draining = pin!({
+        let worker = Rc::clone(&worker);
+        async move { worker.drain.reached(Phase::Draining).await }
+    });
+    let facts = Rc::new(facts);
+    let last_call = Rc::new(Cell::new(Instant::now()));
+    let service = {
+        let (facts, last_call) = (Rc::clone(&facts), Rc::clone(&last_call));
+        service_fn(move |request| {
+            last_call.set(Instant::now());
+            call(Rc::clone(&worker), Rc::clone(&facts), request)
+        })
+    };
+    let connection = pin!(
+        http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_LIST)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .serve_connection(TokioIo::new(io), service)
+    );
+    if let Err(error) = (Driven { connection, draining, facts, last_call, idle }).run().await {
+        tracing::debug!(%error, "HTTP/2 connection ended");
+    }
+}
+
+/// A connection with what can end it.
+struct Driven<'a, C, D> {
+    connection: Pin<&'a mut C>,
+    draining: Pin<&'a mut D>,
+    facts: Rc<ConnectionFacts>,
+    last_call: Rc<Cell<Instant>>,
+    idle: Duration,
+}
+
+/// What hyper's connection offers; named so that [`Driven`] need not spell its type.
+trait GracefulConnection: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<S> GracefulConnection for http2::Connection<TokioIo<DownstreamIo>, S, LocalExecutor>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = StreamBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    LocalExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, StreamBody>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        http2::Connection::graceful_shutdown(self);
+    }
+}
+
+impl<C: GracefulConnection, D: Future<Output = ()>> Driven<'_, C, D> {
+    /// Runs the connection; a drain or a long rest ends it by GOAWAY, so that streams under way finish.
+    async fn run(mut self) -> hyper::Result<()> {
+        let mut rest = Deadline::new();
+        let mut is_ending = false;
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(ended) = self.connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            if is_ending {
+                return Poll::Pending;
+            }
+            rest.set(self.last_call.get() + self.idle);
+            let drains = self.draining.as_mut().poll(cx).is_ready();
+            let rests = rest.poll_expired(cx).is_ready();
+            if rests && self.has_calls() {
+                self.last_call.set(Instant::now());
+                cx.waker().wake_by_ref();
+            } else if rests || drains {
+                is_ending = true;
+                self.connection.as_mut().graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Every call under way holds the facts, beside this and the service.
+    fn has_calls(&self) -> bool {
+        Rc::strong_count(&self.facts) > 2
+    }
+}
+
+async fn call(
+    worker: Rc<Worker>,
+    facts: Rc<ConnectionFacts>,
+    request: Request<Incoming>,
+) -> Result<Response<StreamBody>, Infallible> {
+    let held = Rc::clone(&facts);
+    let response = match inbound(request) {
+        Ok(inbound) => proxy::serve(worker, facts, inbound).await,
+        Err(error) => proxy::refuse(&worker, &facts, &error),
+    };
+    Ok(response.map(|body| StreamBody { body, _connection: held }))
+}
+
+fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
+    let (mut parts, incoming) = request.into_parts();
+    let authority = authority(&parts.uri, &parts.headers)?;
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let head_bytes = list_size(&parts.headers) + target.len() + authority.len();
+    if parts.headers.len() > MAX_FIELDS {
+        let message = format!("the request has more than {MAX_FIELDS} header fields");
+        return Err(Error::new(Kind::HeadersTooLarge, message));
+    }
+    // `te: trailers` is the one connection field that HTTP/2 allows (RFC 9113 8.2.2); gRPC servers insist on it.
+    let keeps_te = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
+    for name in [header::HOST, header::TE, header::EXPECT, header::CONTENT_LENGTH] {
+        parts.headers.remove(name);
+    }
+    if keeps_te {
+        parts.headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
+    }
+    let target = Bytes::copy_from_slice(target.as_bytes());
+    let body = if http_body::Body::is_end_stream(&incoming) {
+        Body::empty()
+    } else {
+        Body::stream(InboundBody(incoming))
+    };
+    Ok(Inbound {
+        method: parts.method,
+        authority,
+        target,
+        version: parts.version,
+        headers: parts.headers,
+        body,
+        head_bytes,
+    })
+}
+
+/// `:authority`, or `Host` where it is missing; two different ones are refused (RFC 9113 8.3.1).
+fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<Bytes, Error> {
+    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            Err(Error::new(Kind::Malformed, ":authority and host name different hosts"))
+        }
+        (Some(named), _) | (None, Some(named)) => Ok(Bytes::copy_from_slice(named)),
+        (None, None) => Err(Error::new(Kind::Malformed, "the request names no host")),
+    }
+}
+
+fn list_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}
+
+/// A request body as hyper brings it.
+struct InboundBody(Incoming);
+
+impl http_body::Body for InboundBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| broken(&error))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Whose fault a broken stream is: a reset or a lost connection means that the client left.
+fn broken(error: &hyper::Error) -> Error {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let by_us = cause.is_some_and(|cause| !cause.is_remote() && !cause.is_io());
+    let kind = if by_us { Kind::BodyBroken } else { Kind::ClientGone };
+    Error::new(kind, "the request body ended before it was complete").with_detail(error)
+}
+
+/// An answer's body with a hold on its connection, which thereby knows that it is not at rest.
+struct StreamBody {
+    body: ResponseBody,
+    _connection: Rc<ConnectionFacts>,
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs hyper's stream tasks on this worker.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        lifecycle::spawn_local(task);
+    }
+}

@@ -1,0 +1,219 @@
+//! The exchange: what is known of one call while it is under way, and the guard that leaves its record behind.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::HeaderValue;
+
+use crate::error::{EndedBy, Error, Reason};
+use crate::lifecycle::Phase;
+use crate::limit::Permit;
+use crate::telemetry::InFlight;
+use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
+use crate::upstream::InFlightGuard;
+
+use super::{ConnectionFacts, Inbound, Service, Snapshot, Worker, headers};
+
+/// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
+/// writes its one record.
+pub(super) struct Exchange {
+    /// The facts so far. Phases set them; only the drop writes them.
+    pub record: Record,
+    /// What the answer's head carries whoever makes it.
+    pub answer: AnswerFacts,
+    progress: Progress,
+    worker: Rc<Worker>,
+    started: Instant,
+    answered: Option<Instant>,
+    request_bytes: Rc<Cell<u64>>,
+    served_by: Option<ServedBy>,
+    held: Held,
+}
+
+/// How far the exchange has come; decides what its end means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// No answer yet: an end now means that the caller left or the process cut the call.
+    Waiting,
+    /// The answer's head is out: an end now leaves a cut answer.
+    Answering,
+    /// Nothing more to come; reason and status stand.
+    Done,
+}
+
+/// The service that the call found, in the snapshot that the call began with.
+struct ServedBy {
+    snapshot: Rc<Arc<Snapshot>>,
+    service: usize,
+    #[expect(dead_code, reason = "held for its drop")]
+    in_flight: InFlight,
+}
+
+/// Places taken in the name of this call, given back with it.
+#[derive(Default)]
+struct Held {
+    #[expect(dead_code, reason = "held for its drop")]
+    place: Option<Permit>,
+    #[expect(dead_code, reason = "held for its drop")]
+    replica: Option<InFlightGuard>,
+}
+
+/// What the answer's head carries whoever makes it.
+#[derive(Default)]
+pub(super) struct AnswerFacts {
+    /// The origin that may read the answer (CORS).
+    pub allowed_origin: Option<HeaderValue>,
+    /// The deployment that answered.
+    pub deployment: Option<HeaderValue>,
+}
+
+impl Exchange {
+    /// Begins the exchange of `inbound`.
+    pub fn begin(worker: &Rc<Worker>, connection: &ConnectionFacts, inbound: &Inbound) -> Box<Self> {
+        let mut exchange = Self::nameless(worker, connection);
+        let record = &mut exchange.record;
+        record.method = Some(inbound.method.clone());
+        record.user_agent = inbound.headers.get(http::header::USER_AGENT).cloned();
+        record.url.authority = inbound.authority.clone();
+        record.url.path_and_query = inbound.target.clone();
+        record.protocol = inbound.version;
+        record.client_request_id = headers::client_request_id(&inbound.headers);
+        record.trace_id =
+            inbound.headers.get("traceparent").and_then(|value| TraceId::from_traceparent(value.as_bytes()));
+        exchange
+    }
+
+    /// Begins the exchange of a call whose head could not be read.
+    pub fn nameless(worker: &Rc<Worker>, connection: &ConnectionFacts) -> Box<Self> {
+        Box::new(Self {
+            record: Record {
+                method: None,
+                user_agent: None,
+                compute_type: None,
+                url: RequestUrl { tls: connection.tls.is_some(), ..RequestUrl::default() },
+                status: STATUS_CLIENT_GONE,
+                request_id: RequestId::new(),
+                time: SystemTime::now(),
+                duration: std::time::Duration::ZERO,
+                service: None,
+                deployment: None,
+                replica: None,
+                auth: None,
+                principal: Principal::Anonymous,
+                model_status: None,
+                reason: Reason::ClientGone,
+                ended_by: EndedBy::Client,
+                attempts: 0,
+                request_bytes: 0,
+                response_bytes: 0,
+                client_request_id: None,
+                trace_id: None,
+                client_address: connection.client.ip(),
+                protocol: http::Version::HTTP_11,
+                queue: None,
+                connect: None,
+                first_byte: None,
+                stream: None,
+            },
+            answer: AnswerFacts::default(),
+            progress: Progress::Waiting,
+            worker: Rc::clone(worker),
+            started: Instant::now(),
+            answered: None,
+            request_bytes: Rc::new(Cell::new(0)),
+            served_by: None,
+            held: Held::default(),
+        })
+    }
+
+    /// The call has found its service.
+    pub fn serve_by(&mut self, snapshot: &Rc<Arc<Snapshot>>, place: usize) {
+        let service = &snapshot.services[place];
+        self.record.service = Some(Arc::clone(&service.name));
+        self.record.compute_type = Some(service.compute_type);
+        self.record.auth = Some(service.authenticator.mode());
+        let in_flight = service.metrics.start();
+        self.served_by = Some(ServedBy { snapshot: Rc::clone(snapshot), service: place, in_flight });
+    }
+
+    /// The service that the call found.
+    pub fn service(&self) -> Option<&Service> {
+        self.served_by.as_ref().map(|by| &by.snapshot.services[by.service])
+    }
+
+    /// Holds the deployment's place until the call is over.
+    pub fn hold_place(&mut self, permit: Permit) {
+        self.held.place = Some(permit);
+    }
+
+    /// Counts the call as in flight at the replica until it is over.
+    pub fn hold_replica(&mut self, guard: InFlightGuard) {
+        self.held.replica = Some(guard);
+    }
+
+    /// Where the request body is counted as it arrives.
+    pub fn request_meter(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.request_bytes)
+    }
+
+    /// The answer is decided: its status and why.
+    pub fn answer(&mut self, status: http::StatusCode, reason: Reason) {
+        self.record.status = status.as_u16();
+        self.set_reason(reason);
+        self.progress = Progress::Answering;
+        self.answered = Some(Instant::now());
+    }
+
+    /// The answer is wholly handed over.
+    pub fn complete(&mut self) {
+        self.progress = Progress::Done;
+    }
+
+    /// The answer broke off.
+    pub fn break_off(&mut self, error: &Error) {
+        if self.progress != Progress::Done {
+            self.set_reason(error.reason());
+            self.progress = Progress::Done;
+        }
+    }
+
+    fn set_reason(&mut self, reason: Reason) {
+        self.record.reason = reason;
+        self.record.ended_by = reason.ended_by();
+    }
+
+    fn settle(&mut self) {
+        if self.progress != Progress::Done {
+            let cut = self.worker.drain.phase() == Phase::Cut;
+            self.set_reason(if std::thread::panicking() {
+                Reason::Internal
+            } else if cut {
+                Reason::Draining
+            } else {
+                Reason::ClientGone
+            });
+        }
+        let now = Instant::now();
+        self.record.duration = now - self.started;
+        self.record.request_bytes = self.request_bytes.get();
+        if self.record.first_byte.is_some() {
+            self.record.stream = self.answered.map(|answered| now - answered);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.settle();
+        match self.service() {
+            Some(service) => service.metrics.observe(&self.record),
+            None => self.worker.metrics.unrouted().observe(&self.record),
+        }
+        self.worker.records.write(&self.record);
+    }
+}
+
+/// What records show when the caller left before an answer was decided (nginx's convention; never sent).
+const STATUS_CLIENT_GONE: u16 = 499;

@@ -1,0 +1,161 @@
+//! Which fields cross the gateway: what is dropped, what is ours, and the ids of azureml-fe.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::catalog::AuthMode;
+
+use super::ConnectionFacts;
+use super::context::Exchange;
+
+/// Server tracing id: ours always wins, also towards the replica (the managed front end does the same).
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What old clients read; equals the request id, as azureml-fe's does.
+pub(super) const MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+/// The caller's own id, cleaned.
+pub(super) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+/// Asks for a deployment; on an answer, names the one that served.
+pub(super) const DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
+/// Why the gateway answered by itself.
+pub(super) const REASON: HeaderName = HeaderName::from_static("x-scoregate-reason");
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Longest client request id that is kept (the managed front end's limit, in letters).
+const CLIENT_REQUEST_ID_LEN: usize = 40;
+
+/// Fields that say who the caller is or what the gateway decided: never taken from a client, in no spelling. `true` in
+/// the model's eyes must be true. Order is the order of the name's length, which is how most are told apart.
+const OURS: [HeaderName; 12] = [
+    REQUEST_ID,
+    MS_REQUEST_ID,
+    CLIENT_REQUEST_ID,
+    REASON,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+];
+
+/// Turns a client's fields into those that the replica sees.
+pub(super) fn prepare_request(headers: &mut HeaderMap, connection: &ConnectionFacts, exchange: &Exchange, mode: AuthMode) {
+    for name in &OURS {
+        headers.remove(name);
+    }
+    remove_underscore_twins(headers);
+    if mode != AuthMode::None {
+        // The credential is the gateway's business; the model must not be able to log or leak it.
+        headers.remove(header::AUTHORIZATION);
+    }
+    headers.insert(REQUEST_ID, id_value(exchange));
+    if let Some(id) = &exchange.record.client_request_id {
+        headers.insert(CLIENT_REQUEST_ID, id.clone());
+    }
+    if let Ok(address) = HeaderValue::try_from(connection.client.ip().to_string()) {
+        headers.insert(X_FORWARDED_FOR, address);
+    }
+    let scheme = if connection.tls.is_some() { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+}
+
+/// Tells the replica which host the caller named.
+pub(super) fn set_forwarded_host(headers: &mut HeaderMap, authority: &Bytes) {
+    if !authority.is_empty()
+        && let Ok(host) = HeaderValue::from_maybe_shared(authority.clone())
+    {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+/// Names the replica that the request goes to.
+pub(super) fn set_host(headers: &mut HeaderMap, host: &HeaderValue) {
+    headers.insert(header::HOST, host.clone());
+}
+
+/// Sets what every answer of the gateway carries, whoever made it.
+pub(super) fn finish_answer(headers: &mut HeaderMap, exchange: &Exchange) {
+    let id = id_value(exchange);
+    headers.insert(MS_REQUEST_ID, id.clone());
+    headers.insert(REQUEST_ID, id);
+    match &exchange.record.client_request_id {
+        Some(id) => headers.insert(CLIENT_REQUEST_ID, id.clone()),
+        None => headers.remove(CLIENT_REQUEST_ID),
+    };
+    if let Some(deployment) = &exchange.answer.deployment {
+        headers.insert(DEPLOYMENT, deployment.clone());
+    }
+    if let Some(origin) = &exchange.answer.allowed_origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+}
+
+/// The caller's `x-ms-client-request-id`, reduced to letters, digits, `-` and `_` and to 40 of them; `None` if nothing
+/// is left.
+pub(super) fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let value = headers.get(CLIENT_REQUEST_ID)?;
+    let keeps = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if value.len() <= CLIENT_REQUEST_ID_LEN && value.as_bytes().iter().all(keeps) {
+        return (!value.is_empty()).then(|| value.clone());
+    }
+    let clean: Vec<u8> = value.as_bytes().iter().copied().filter(keeps).take(CLIENT_REQUEST_ID_LEN).collect();
+    HeaderValue::from_maybe_shared(Bytes::from(clean)).ok().filter(|clean| !clean.is_empty())
+}
+
+fn id_value(exchange: &Exchange) -> HeaderValue {
+    HeaderValue::from_str(exchange.record.request_id.as_str()).unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// Servers that map header names to variables read `x_request_id` as `x-request-id` (CVE-2026-52845): such twins of
+/// [`OURS`] go, too.
+fn remove_underscore_twins(headers: &mut HeaderMap) {
+    let is_twin = |name: &HeaderName| {
+        memchr::memchr(b'_', name.as_str().as_bytes()).is_some()
+            && OURS.iter().any(|ours| {
+                let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+                ours.as_str().len() == name.as_str().len() && name.as_str().bytes().zip(ours.as_str().bytes()).all(same)
+            })
+    };
+    let twins: Vec<HeaderName> = headers.keys().filter(|name| is_twin(name)).cloned().collect();
+    for twin in twins {
+        headers.remove(twin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cleaned(value: &'static str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CLIENT_REQUEST_ID, HeaderValue::from_static(value));
+        client_request_id(&headers).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_client_request_id_is_cleaned_and_cut() {
+        assert_eq!(cleaned("abc-DEF_1").as_deref(), Some("abc-DEF_1"));
+        assert_eq!(cleaned("a b\"c<d>").as_deref(), Some("abcd"));
+        assert_eq!(cleaned("{}"), None);
+        assert_eq!(cleaned(""), None);
+        assert_eq!(cleaned("0123456789012345678901234567890123456789tail").map(|id| id.len()), Some(40));
+    }
+
+    #[test]
+    fn underscore_spellings_of_our_own_names_are_dropped() {
+        let mut headers = HeaderMap::new();
+        for name in ["x_request_id", "x-forwarded_for", "x_real-ip", "x_custom", "content_type"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        remove_underscore_twins(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content_type", "x_custom"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! The request path: one call in, one answer out, one record left behind.
+//!
+//! [`serve`] always answers; behind it `phases` runs the short list of steps that every call goes through. The
+//! listeners hand in an [`Inbound`], whichever protocol it came by, and write what comes back.
+
+mod body;
+mod context;
+mod forward;
+mod headers;
+mod phases;
+mod respond;
+mod serve;
+mod snapshot;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Version};
+
+use crate::tls::CertificateIndex;
+use crate::wire::Body;
+
+pub use body::ResponseBody;
+pub use respond::PreparedCors;
+pub use serve::{refuse, serve};
+pub use snapshot::{Deployment, EndpointTargets, ListenerState, Service, Snapshot};
+pub use worker::Worker;
+
+/// A request as a listener hands it in: framing and connection fields are gone, their meaning kept.
+pub struct Inbound {
+    /// As sent.
+    pub method: Method,
+    /// Host and port the call is for; empty if none was named (HTTP/1.0).
+    pub authority: Bytes,
+    /// Path and query as sent.
+    pub target: Bytes,
+    /// As sent.
+    pub version: Version,
+    /// End-to-end fields, without `Host`.
+    pub headers: HeaderMap,
+    /// What follows the head.
+    pub body: Body,
+    /// Size of the head as received, in bytes; the size of the header list for HTTP/2.
+    pub head_bytes: usize,
+}
+
+/// What is true of every request on one downstream connection.
+#[derive(Debug)]
+pub struct ConnectionFacts {
+    /// The client, or what a trusted PROXY header said of it.
+    pub client: SocketAddr,
+    /// The TLS side; `None` on a plaintext listener.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What the handshake settled.
+#[derive(Debug)]
+pub struct TlsFacts {
+    /// Server name the client asked for, lower case.
+    pub server_name: Option<Box<str>>,
+    /// The certificates it was chosen from.
+    pub certificates: Arc<CertificateIndex>,
+}

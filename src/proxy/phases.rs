@@ -1,0 +1,160 @@
+//! The steps of every call, in the order they are taken.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method, Response, header};
+use http_body::Body as _;
+
+use crate::catalog::Endpoint;
+use crate::error::{Error, Kind};
+use crate::route::{Host, Target};
+use crate::wire::Body;
+
+use super::body::RequestBody;
+use super::context::Exchange;
+use super::forward::{self, Outbound};
+use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, Worker, respond};
+
+/// An answer before the gateway's own fields are set.
+pub(super) enum Answer {
+    /// The replica's.
+    Model(Response<Body>),
+    /// The gateway's own to a CORS preflight.
+    Preflight(Response<Body>),
+}
+
+/// Takes one call through all steps.
+pub(super) async fn run(
+    worker: &Rc<Worker>,
+    connection: &ConnectionFacts,
+    exchange: &mut Exchange,
+    inbound: Inbound,
+) -> Result<Answer, Error> {
+    let snapshot = worker.snapshot();
+    // One canonical form first: every later step sees the same path and host.
+    let target = Target::parse(inbound.target.clone())?;
+    let host = Host::parse(&inbound.authority)?;
+    connection.check_authority(&host)?;
+
+    let (service, endpoint) = route(&snapshot, exchange, &host, &target)?;
+    allow_origin(service, exchange, &inbound.headers);
+    if let Some(preflight) = preflight(service, &inbound) {
+        return Ok(Answer::Preflight(preflight));
+    }
+    check_method(&inbound.method)?;
+    // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
+    // learns nothing about limits or deployments.
+    exchange.record.principal = service.authenticator.authenticate(&inbound.headers).await?;
+    check_sizes(service, &inbound)?;
+
+    let deployment = choose_deployment(service, exchange, &inbound.headers)?;
+    admit(deployment, exchange).await?;
+    let body = RequestBody::wrap(inbound.body, service, exchange.request_meter());
+    let outbound = Outbound { method: inbound.method, headers: inbound.headers, authority: inbound.authority, endpoint, target, body };
+    forward::forward(worker, connection, exchange, (service, deployment), outbound).await.map(Answer::Model)
+}
+
+impl ConnectionFacts {
+    /// Refuses a host that this TLS connection was not made for: the client named another one in its handshake, and
+    /// that other one has another certificate (RFC 9110 15.5.20).
+    fn check_authority(&self, host: &Host) -> Result<(), Error> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        match tls.server_name.as_deref() {
+            None => Ok(()),
+            Some(name) if name == host.as_str() => Ok(()),
+            Some(name) if tls.certificates.same_certificate(Some(name), host.as_str()) => Ok(()),
+            Some(_) => Err(Error::new(
+                Kind::Misdirected,
+                "this connection was made for another host, which has a certificate of its own; open a new one",
+            )),
+        }
+    }
+}
+
+fn route<'a>(
+    snapshot: &'a Rc<Arc<Snapshot>>,
+    exchange: &mut Exchange,
+    host: &Host,
+    target: &Target,
+) -> Result<(&'a Service, Endpoint), Error> {
+    let routed = snapshot.routes.find(host, target)?;
+    exchange.serve_by(snapshot, routed.service);
+    Ok((&snapshot.services[routed.service], routed.endpoint?))
+}
+
+fn allow_origin(service: &Service, exchange: &mut Exchange, headers: &HeaderMap) {
+    if let (Some(cors), Some(origin)) = (&service.cors, headers.get(header::ORIGIN)) {
+        exchange.answer.allowed_origin = cors.allows(origin);
+    }
+}
+
+fn preflight(service: &Service, inbound: &Inbound) -> Option<Response<Body>> {
+    let is_preflight = inbound.method == Method::OPTIONS
+        && inbound.headers.contains_key(header::ORIGIN)
+        && inbound.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let cors = service.cors.as_ref().filter(|_| is_preflight)?;
+    Some(respond::preflight(cors))
+}
+
+fn check_method(method: &Method) -> Result<(), Error> {
+    if method == Method::GET || method == Method::POST {
+        Ok(())
+    } else {
+        Err(Error::new(Kind::MethodNotAllowed, "services take GET and POST only"))
+    }
+}
+
+fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
+    let limit = service.limits.header_bytes;
+    if inbound.head_bytes > limit {
+        let size = inbound.head_bytes;
+        return Err(Error::new(
+            Kind::HeadersTooLarge,
+            format!("the request head is {size} bytes; this service takes {limit} (limits.header_bytes)"),
+        ));
+    }
+    let limit = service.limits.body_bytes;
+    match inbound.body.size_hint().exact() {
+        Some(size) if size > limit => Err(Error::new(
+            Kind::BodyTooLarge,
+            format!("the request body is {size} bytes; this service takes {limit} (limits.body_bytes)"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The deployment that the caller names, or else the one whose turn it is.
+fn choose_deployment<'a>(
+    service: &'a Service,
+    exchange: &mut Exchange,
+    headers: &HeaderMap,
+) -> Result<&'a Deployment, Error> {
+    let chosen = match headers.get("azureml-model-deployment") {
+        Some(named) => service.deployments.iter().find(|deployment| deployment.name.as_bytes() == named.as_bytes()),
+        None => service.split.pick().map(|place| &service.deployments[place]),
+    };
+    let deployment = chosen.ok_or_else(|| {
+        Error::new(
+            Kind::UnknownDeployment,
+            "the service has no deployment of the name in azureml-model-deployment, or none that takes traffic",
+        )
+    })?;
+    exchange.record.deployment = Some(Arc::clone(&deployment.name));
+    exchange.answer.deployment = Some(deployment.header.clone());
+    Ok(deployment)
+}
+
+async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
+    if let Some(permit) = deployment.admission.try_admit() {
+        exchange.record.queue = Some(Duration::ZERO);
+        exchange.hold_place(permit);
+        return Ok(());
+    }
+    let since = Instant::now();
+    let admitted = deployment.admission.admit().await;
+    exchange.record.queue = Some(since.elapsed());
+    exchange.hold_place(admitted?);
+    Ok(())
+}

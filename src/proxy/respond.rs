@@ -1,0 +1,195 @@
+//! From an outcome to an answer: the only place where an error becomes a status, and a container's status another one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::catalog::{ComputeType, StatusMapping};
+use crate::error::{Error, Kind, Reason};
+use crate::wire::Body;
+
+use super::body::ResponseBody;
+use super::context::Exchange;
+use super::headers;
+use super::phases::Answer;
+
+/// With a 424: the container's own status and why (managed online endpoints).
+const MODEL_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
+const MODEL_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
+
+/// Passes a replica's answer on.
+pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<ResponseBody> {
+    let mut response = match answer {
+        Answer::Preflight(response) => {
+            exchange.answer(response.status(), Reason::Ok);
+            response
+        }
+        Answer::Model(mut response) => {
+            let status = response.status();
+            exchange.record.model_status = Some(status.as_u16());
+            response.headers_mut().remove(headers::REASON);
+            rewrite_status(&exchange, &mut response);
+            let is_error = status.is_client_error() || status.is_server_error();
+            exchange.answer(response.status(), if is_error { Reason::ModelError } else { Reason::Ok });
+            response
+        }
+    };
+    headers::finish_answer(response.headers_mut(), &exchange);
+    response.map(|body| ResponseBody::new(body, exchange))
+}
+
+/// Answers for the gateway itself.
+pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<ResponseBody> {
+    let compute_type = exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
+    let status = status_of(error.kind, compute_type);
+    log_refusal(&exchange, error, status);
+    let mut response = Response::new(Body::full(error_body(&exchange, error, status)));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    fields.insert(headers::REASON, HeaderValue::from_static(error.reason().as_str()));
+    explain(fields, error.kind);
+    headers::finish_answer(fields, &exchange);
+    exchange.answer(status, error.reason());
+    response.map(|body| ResponseBody::new(body, exchange))
+}
+
+/// The gateway's own answer to a CORS preflight (Fetch standard, 3.2.3); the origin itself is set with the rest.
+pub(super) fn preflight(cors: &PreparedCors) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let fields = response.headers_mut();
+    fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, cors.headers.clone());
+    fields.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());
+    response
+}
+
+/// A service's cross-origin rules as header values.
+#[derive(Clone, Debug)]
+pub struct PreparedCors {
+    origins: Vec<HeaderValue>,
+    headers: HeaderValue,
+    max_age: HeaderValue,
+}
+
+impl PreparedCors {
+    /// Rules for `origins` (a single `*` is any), request `headers` and how long a preflight may be remembered.
+    #[must_use]
+    pub fn new(origins: Vec<HeaderValue>, headers: &[HeaderName], max_age: Duration) -> Self {
+        let names = headers.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
+        Self {
+            origins,
+            headers: HeaderValue::try_from(names).unwrap_or(HeaderValue::from_static("")),
+            max_age: HeaderValue::from(max_age.as_secs()),
+        }
+    }
+
+    /// What `access-control-allow-origin` says to `origin`; `None`: nothing.
+    pub(super) fn allows(&self, origin: &HeaderValue) -> Option<HeaderValue> {
+        self.origins.iter().find(|allowed| *allowed == origin || *allowed == "*").cloned()
+    }
+}
+
+/// The status of an answer that the gateway makes, per compute type (azureml-fe's for ACI and AKS, the managed front
+/// end's for Managed; without a service or with `status_mapping: passthrough`, the former).
+const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode {
+    let managed = matches!(compute_type, Some(ComputeType::Managed));
+    match kind {
+        Kind::Malformed | Kind::BodyBroken => StatusCode::BAD_REQUEST,
+        Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        Kind::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Kind::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::HeadTimeout | Kind::BodyTimeout | Kind::WriteTimeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::UnknownService | Kind::UnknownDeployment | Kind::UnknownPath => StatusCode::NOT_FOUND,
+        Kind::AuthMissing | Kind::AuthInvalid | Kind::AuthExpired => StatusCode::UNAUTHORIZED,
+        Kind::QueueFull | Kind::QueueTimeout if managed => StatusCode::TOO_MANY_REQUESTS,
+        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Kind::AuthUnavailable | Kind::QueueFull | Kind::QueueTimeout | Kind::NoReadyReplica | Kind::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Kind::ConnectFailed | Kind::UpstreamReset | Kind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+        Kind::UpstreamTimeout if managed => StatusCode::REQUEST_TIMEOUT,
+        Kind::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        // Nobody is there to read it; 400 keeps the mapping total.
+        Kind::ClientGone => StatusCode::BAD_REQUEST,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Rewrites a container's status as the compute type's own front end would.
+fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
+    let Some(service) = exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType) else { return };
+    let status = response.status();
+    match service.compute_type {
+        ComputeType::Aci | ComputeType::Aks if status == StatusCode::INTERNAL_SERVER_ERROR => {
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+        }
+        ComputeType::Aci | ComputeType::Aks => {}
+        ComputeType::Managed if status != StatusCode::OK => {
+            *response.status_mut() = StatusCode::FAILED_DEPENDENCY;
+            response.headers_mut().insert(MODEL_STATUS, HeaderValue::from(status.as_u16()));
+            response.headers_mut().insert(MODEL_REASON, HeaderValue::from_static("model_error"));
+        }
+        ComputeType::Managed => {}
+    }
+}
+
+/// Fields that tell the client what to do about it. `Retry-After` goes only where a retry can help: the v2 SDK retries
+/// whatever carries it, even a 401.
+fn explain(fields: &mut HeaderMap, kind: Kind) {
+    match kind {
+        Kind::AuthMissing => {
+            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Kind::AuthInvalid => {
+            let challenge = "Bearer error=\"invalid_token\", error_description=\"the credential is not valid for this service\"";
+            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        Kind::AuthExpired => {
+            let challenge = "Bearer error=\"invalid_token\", error_description=\"the token has expired\"";
+            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        Kind::MethodNotAllowed => {
+            fields.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        }
+        Kind::AuthUnavailable
+        | Kind::QueueFull
+        | Kind::QueueTimeout
+        | Kind::RateLimited
+        | Kind::NoReadyReplica
+        | Kind::Draining => {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+}
+
+/// `{"error": {..}}` with an object inside and a message on both levels would suit both SDKs; the object alone does.
+fn error_body(exchange: &Exchange, error: &Error, status: StatusCode) -> Bytes {
+    let body = serde_json::json!({
+        "error": {
+            "code": status.canonical_reason().unwrap_or("Error").replace(' ', ""),
+            "message": error.message,
+            "reason": error.reason().as_str(),
+            "requestId": exchange.record.request_id.as_str(),
+        }
+    });
+    Bytes::from(body.to_string())
+}
+
+fn log_refusal(exchange: &Exchange, error: &Error, status: StatusCode) {
+    let service = exchange.record.service.as_deref().unwrap_or_default();
+    let request_id = exchange.record.request_id.as_str();
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(service, request_id, %error, "call failed");
+    } else if status.is_server_error() {
+        tracing::warn!(service, request_id, %error, "call failed");
+    } else {
+        tracing::debug!(service, request_id, %error, "call refused");
+    }
+}

@@ -1,0 +1,38 @@
+//! The outer function of the request path: it always answers.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use http::Response;
+
+use crate::error::{Error, Kind};
+
+use super::context::Exchange;
+use super::{ConnectionFacts, Inbound, ResponseBody, Worker, phases, respond};
+
+/// Answers one call. Dropping the future cancels the call, upstream included; its record is written all the same.
+pub async fn serve(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, inbound: Inbound) -> Response<ResponseBody> {
+    let mut exchange = Exchange::begin(&worker, &connection, &inbound);
+    let phases = phases::run(&worker, &connection, &mut exchange, inbound);
+    // A panic ends one call and not the connection's task. The exchange is only facts: it holds after an unwind.
+    let outcome = AssertUnwindSafe(phases).catch_unwind().await;
+    match outcome {
+        Ok(Ok(answer)) => respond::pass(exchange, answer),
+        Ok(Err(error)) => respond::refuse(exchange, &error),
+        Err(panic) => {
+            let detail = panic_text(&*panic);
+            respond::refuse(exchange, &Error::new(Kind::Internal, "the gateway failed on this call").with_detail(detail))
+        }
+    }
+}
+
+/// Answers a call whose head could not be read.
+pub fn refuse(worker: &Rc<Worker>, connection: &ConnectionFacts, error: &Error) -> Response<ResponseBody> {
+    respond::refuse(Exchange::nameless(worker, connection), error)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", text.unwrap_or("without a message"))
+}
