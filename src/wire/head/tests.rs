@@ -1,5 +1,7 @@
 //! What the head reader takes, what it refuses, and that the writer's output reads back.
 
+use http::{HeaderName, HeaderValue};
+
 use super::*;
 
 fn limits() -> HeadLimits {
