@@ -1,12 +1,13 @@
-//! scoregate: a gateway in front of model containers.
-//!
-//! Modules in the order a request meets them.
+#![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod app;
 pub mod error;
+pub mod lifecycle;
 
 pub mod catalog;
 
 pub mod listener;
+pub mod proxy;
 pub mod tls;
 pub mod wire;
 

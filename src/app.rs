@@ -1,0 +1,269 @@
+//! The composition root: a checked configuration in, a running gateway with its bound addresses out.
+//!
+//! The only module that knows both planes.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::auth::JwksRegistry;
+use crate::control::config::{DrainSettings, Loaded, Source};
+use crate::control::{self, Observe, Publisher, Reloader};
+use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
+use crate::listener::{self, ConnectionLimit, Listening};
+use crate::proxy::{Snapshot, Worker};
+use crate::telemetry::{Metrics, RecordSink, Telemetry};
+
+/// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
+pub struct Gateway {
+    bound: Bound,
+    lifecycle: Lifecycle,
+    reloader: Arc<Reloader>,
+    telemetry: Telemetry,
+    metrics: Arc<Metrics>,
+    workers: Vec<std::thread::JoinHandle<()>>,
+    limits: Vec<Arc<ConnectionLimit>>,
+    drain: DrainSettings,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Data-plane listeners by name, in the order of the configuration.
+    pub listeners: Vec<(Arc<str>, SocketAddr)>,
+    /// Metrics and health.
+    pub observe: Option<SocketAddr>,
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections still open when `drain.timeout` was over.
+    pub cut: usize,
+}
+
+impl Gateway {
+    /// Binds everything, starts the data plane and declares the gateway ready. Must be called on the control runtime.
+    ///
+    /// # Errors
+    /// An address, a file or a thread cannot be had; nothing is left running.
+    pub async fn start(source: Source, loaded: Loaded) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        let metrics = Metrics::new();
+        let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
+        let jwks = JwksRegistry::default();
+        let publisher = Publisher::start(config, Arc::clone(&metrics), jwks.clone())?;
+        let observe = match config.observe {
+            Some(observe) => {
+                let address = observe.address;
+                let bound = control::bind_observe(address).await;
+                Some(bound.with_context(|| format!("observe.address: {address} cannot be bound"))?)
+            }
+            None => None,
+        };
+        let sockets = Sockets::bind(&loaded, &metrics)?;
+        let bound = Bound {
+            listeners: sockets.addresses.clone(),
+            observe: observe.as_ref().map(|(address, _)| *address),
+        };
+        let limits = sockets.limits.clone();
+        let drain = config.drain;
+        let lifecycle = Lifecycle::new();
+        let plane = DataPlane {
+            published: publisher.published(),
+            records: telemetry.sink(),
+            metrics: Arc::clone(&metrics),
+            phases: lifecycle.watch(),
+        };
+        let workers = plane.start(sockets.per_worker)?;
+        let reloader = Arc::new(Reloader::new(source, loaded, publisher, Arc::clone(&metrics)));
+
+        lifecycle::spawn("jwks", crate::auth::jwks::run(jwks, Arc::clone(&metrics)));
+        lifecycle::spawn("config watch", control::watch(Arc::clone(&reloader)));
+        if let Some((_, listener)) = observe {
+            let observe = Observe {
+                metrics: Arc::clone(&metrics),
+                reloader: Arc::clone(&reloader),
+                phases: lifecycle.watch(),
+            };
+            lifecycle::spawn("observe", observe.serve(listener));
+        }
+        lifecycle.advance(Phase::Running);
+        Ok(Self { bound, lifecycle, reloader, telemetry, metrics, workers, limits, drain })
+    }
+
+    /// Where the gateway listens.
+    #[must_use]
+    pub const fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// The one who reloads; blocks on files, so call it from `spawn_blocking`.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
+    }
+
+    /// Opens the record file anew, after a rotation.
+    pub fn reopen_records(&self) {
+        self.telemetry.reopen();
+    }
+
+    /// The metrics page as `/metrics` shows it.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    /// Ends the gateway: readiness goes, `drain.delay` passes, connections are brought to an end, calls in flight finish
+    /// within `drain.timeout`, the rest is cut and named, records are written.
+    pub async fn drain(self) -> Drained {
+        self.lifecycle.advance(Phase::Unready);
+        tokio::time::sleep(self.drain.delay).await;
+        self.lifecycle.advance(Phase::Draining);
+        let deadline = Instant::now() + self.drain.timeout;
+        while self.open_connections() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        let cut = self.open_connections();
+        if cut > 0 {
+            let timeout = self.drain.timeout;
+            tracing::warn!(connections = cut, ?timeout, "drain.timeout is over, what is still there is cut");
+        }
+        self.lifecycle.advance(Phase::Cut);
+        let Self { workers, telemetry, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || {
+            for worker in workers {
+                // A worker that panicked has said so; its records are with the writer.
+                let _ = worker.join();
+            }
+            telemetry.shutdown(RECORDS_DEADLINE)
+        });
+        match ended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(unfinished)) => tracing::error!(%unfinished, "records were lost at the end"),
+            Err(error) => tracing::error!(%error, "the end of the data plane failed"),
+        }
+        Drained { cut }
+    }
+
+    fn open_connections(&self) -> usize {
+        self.limits.iter().map(|limit| limit.in_use()).sum()
+    }
+}
+
+/// Between two looks at the connections still open in a drain.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// Longest wait for the last records to reach the disk.
+const RECORDS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// All data-plane sockets, sorted by worker.
+struct Sockets {
+    addresses: Vec<(Arc<str>, SocketAddr)>,
+    limits: Vec<Arc<ConnectionLimit>>,
+    per_worker: Vec<Vec<Listening>>,
+}
+
+impl Sockets {
+    fn bind(loaded: &Loaded, metrics: &Metrics) -> anyhow::Result<Self> {
+        let config = &loaded.config;
+        let workers = config.runtime.workers;
+        let mut sockets = Self { addresses: vec![], limits: vec![], per_worker: vec![] };
+        sockets.per_worker.resize_with(workers, Vec::new);
+        for (place, settings) in config.listeners.iter().enumerate() {
+            let (address, bound) = listener::bind(settings.address, workers).with_context(|| {
+                format!("listeners.{}.address: {} cannot be bound", settings.name, settings.address)
+            })?;
+            if settings.tls.is_none() {
+                tracing::warn!(listener = %settings.name, %address, "PLAINTEXT: keys and bodies cross this listener unencrypted");
+            }
+            let limit = ConnectionLimit::new(settings.max_connections);
+            let listener_metrics = Arc::new(metrics.listener(&settings.name));
+            for (worker, socket) in bound.into_iter().enumerate() {
+                let limit = Arc::clone(&limit);
+                let metrics = Arc::clone(&listener_metrics);
+                sockets.per_worker[worker].push(Listening { place, socket, limit, metrics });
+            }
+            sockets.addresses.push((Arc::clone(&settings.name), address));
+            sockets.limits.push(limit);
+        }
+        Ok(sockets)
+    }
+}
+
+/// What the data plane is made of.
+struct DataPlane {
+    published: Arc<ArcSwap<Snapshot>>,
+    records: RecordSink,
+    metrics: Arc<Metrics>,
+    phases: PhaseReceiver,
+}
+
+impl DataPlane {
+    /// One thread per entry of `per_worker`, each with its own runtime and its own sockets.
+    fn start(self, per_worker: Vec<Vec<Listening>>) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
+        let mut workers = Vec::new();
+        for (number, listening) in per_worker.into_iter().enumerate() {
+            let (published, records) = (Arc::clone(&self.published), self.records.clone());
+            let (metrics, phases) = (Arc::clone(&self.metrics), self.phases.clone());
+            let runtime = move || {
+                let worker = Worker::new(published, records.worker(), metrics, Drain::default());
+                run_worker(Rc::new(worker), listening, phases)
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            workers.push(thread.spawn(move || {
+                if let Err(error) = runtime() {
+                    tracing::error!(%error, number, "a data-plane worker failed");
+                }
+            })?);
+        }
+        if workers.is_empty() {
+            return Err(anyhow!("runtime.workers is 0"));
+        }
+        Ok(workers)
+    }
+}
+
+/// Runs one worker until the process is cut. What is still under way then is dropped with the runtime, and every call
+/// leaves its record in the worker's buffer, which is handed over last.
+fn run_worker(worker: Rc<Worker>, listening: Vec<Listening>, phases: PhaseReceiver) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async {
+        lifecycle::spawn_local(worker.records.clone().flush_in_time());
+        lifecycle::spawn_local(sweep(Rc::clone(&worker)));
+        for listening in listening {
+            let worker = Rc::clone(&worker);
+            lifecycle::spawn_local(async move {
+                if let Err(error) = listener::run(listening, worker).await {
+                    tracing::error!(%error, "a listener failed");
+                }
+            });
+        }
+        worker.drain.follow(phases).await;
+    });
+    drop(runtime);
+    worker.records.flush();
+    Ok(())
+}
+
+/// Tasks polled before the reactor is asked again (tokio's default).
+const EVENT_INTERVAL: u32 = 61;
+
+/// Closes upstream connections that have rested too long.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        worker.pools.sweep(Instant::now());
+    }
+}
+
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+

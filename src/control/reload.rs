@@ -1,0 +1,148 @@
+//! Reload: reads everything again, builds the whole new snapshot, swaps it in, or changes nothing and says why.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::RunningConfig;
+
+use super::config::{self, Config, Loaded, Source};
+use super::publish::Publisher;
+
+/// Keeps the running configuration up to date with its files.
+pub struct Reloader {
+    source: Source,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    running: Mutex<Config>,
+    status: ArcSwap<Status>,
+}
+
+/// What runs and what the files say, as `/config/status` shows it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Generation of the running snapshot.
+    pub generation: u64,
+    /// SHA-256 over the configuration that runs and the files it names.
+    pub running_hash: String,
+    /// The same over what was last read; differs while `error` is set.
+    pub file_hash: Option<String>,
+    /// When the running one took effect.
+    pub applied_at: SystemTime,
+    /// When the files were last read.
+    pub checked_at: SystemTime,
+    /// Why what was last read does not run.
+    pub error: Option<String>,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new configuration runs, as this generation.
+    Applied(u64),
+    /// Nothing had changed.
+    Unchanged,
+    /// The old configuration goes on; this is why.
+    Refused(String),
+}
+
+impl Reloader {
+    /// Takes over a gateway that runs `loaded`.
+    #[must_use]
+    pub fn new(source: Source, loaded: Loaded, publisher: Publisher, metrics: Arc<Metrics>) -> Self {
+        let now = SystemTime::now();
+        let generation = publisher.published().load().generation;
+        metrics.config().started(RunningConfig { generation, hash: &loaded.hash });
+        let status = Status {
+            generation,
+            file_hash: Some(loaded.hash.clone()),
+            running_hash: loaded.hash,
+            applied_at: now,
+            checked_at: now,
+            error: None,
+        };
+        let running = Mutex::new(loaded.config);
+        Self { source, publisher, metrics, running, status: ArcSwap::from_pointee(status) }
+    }
+
+    /// What runs and what the files say.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.status.load_full()
+    }
+
+    /// The files that decide what runs, as of the last reload that took effect.
+    #[must_use]
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).files.clone()
+    }
+
+    /// Reads the files again and puts them into effect if every part is good. Blocks on file reads: not for a data-plane
+    /// thread.
+    pub fn reload(&self) -> Outcome {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.status.load_full();
+        match config::load(&self.source) {
+            Err(problems) => self.refuse(&before, None, &problems.to_string()),
+            Ok(loaded) if loaded.hash == before.running_hash => {
+                self.metrics.config().unchanged();
+                let status = Status {
+                    file_hash: Some(loaded.hash),
+                    checked_at: SystemTime::now(),
+                    error: None,
+                    ..(*before).clone()
+                };
+                self.status.store(Arc::new(status));
+                Outcome::Unchanged
+            }
+            Ok(loaded) => {
+                let fixed = config::needs_restart(&running, &loaded.config);
+                if !fixed.is_empty() {
+                    let why = format!("a restart is needed for: {}", fixed.join("; "));
+                    return self.refuse(&before, Some(loaded.hash), &why);
+                }
+                match self.publisher.publish(&loaded.config) {
+                    Ok(generation) => {
+                        *running = loaded.config;
+                        self.apply(generation, loaded.hash)
+                    }
+                    Err(error) => {
+                        if error.is_certificate() {
+                            self.metrics.certificates().reload_failed();
+                        }
+                        self.refuse(&before, Some(loaded.hash), &error.to_string())
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&self, generation: u64, hash: String) -> Outcome {
+        self.metrics.config().applied(RunningConfig { generation, hash: &hash });
+        tracing::info!(generation, hash, "configuration reloaded");
+        let now = SystemTime::now();
+        self.status.store(Arc::new(Status {
+            generation,
+            file_hash: Some(hash.clone()),
+            running_hash: hash,
+            applied_at: now,
+            checked_at: now,
+            error: None,
+        }));
+        Outcome::Applied(generation)
+    }
+
+    fn refuse(&self, before: &Status, file_hash: Option<String>, why: &str) -> Outcome {
+        self.metrics.config().refused();
+        tracing::error!(running = before.generation, why, "configuration refused, the running one goes on");
+        self.status.store(Arc::new(Status {
+            file_hash,
+            checked_at: SystemTime::now(),
+            error: Some(why.to_owned()),
+            ..before.clone()
+        }));
+        Outcome::Refused(why.to_owned())
+    }
+}
