@@ -1,4 +1,4 @@
-//! The record of one call: its fields. (The writer follows.)
+//! The record of one call: its fields, as facts. How they are written is `encode`'s.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -161,5 +161,76 @@ impl TraceId {
 impl std::fmt::Debug for TraceId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+impl Record {
+    /// A scored call with every field set; the request id is a fixed one.
+    pub(crate) fn sample() -> Self {
+        Self {
+            method: Some(Method::POST),
+            user_agent: Some(HeaderValue::from_static("curl/8.0")),
+            compute_type: Some(ComputeType::Aks),
+            url: RequestUrl {
+                tls: true,
+                authority: bytes::Bytes::from_static(b"score.example.org:8443"),
+                path_and_query: bytes::Bytes::from_static(
+                    b"/api/v1/service/iris/score?code=s3cret",
+                ),
+            },
+            status: 200,
+            request_id: RequestId(*b"11111111-2222-4333-8444-555555555555"),
+            time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_516_132_123_456),
+            duration: Duration::from_nanos(12_045_678),
+            service: Some("iris".into()),
+            deployment: Some("blue".into()),
+            replica: Some("127.0.0.1:5001".into()),
+            auth: Some(AuthMode::Key),
+            principal: Principal::Key("primary"),
+            model_status: Some(200),
+            reason: Reason::Ok,
+            ended_by: EndedBy::Upstream,
+            attempts: 1,
+            request_bytes: 1024,
+            response_bytes: 130,
+            client_request_id: Some(HeaderValue::from_static("abc")),
+            trace_id: Some(TraceId(*b"0af7651916cd43dd8448eb211c80319c")),
+            client_address: IpAddr::from([192, 0, 2, 7]),
+            protocol: http::Version::HTTP_11,
+            queue: Some(Duration::ZERO),
+            connect: Some(Duration::from_micros(250)),
+            first_byte: Some(Duration::from_millis(11)),
+            stream: Some(Duration::from_millis(1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_valid_traceparent_gives_a_trace_id() {
+        let id = |header: &str| {
+            TraceId::from_traceparent(header.as_bytes()).map(|id| id.as_str().to_owned())
+        };
+        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(
+            id(valid).as_deref(),
+            Some("0af7651916cd43dd8448eb211c80319c")
+        );
+        assert!(id(&format!("01{}-more", &valid[2..])).is_some());
+        for bad in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        ] {
+            assert_eq!(id(bad), None, "{bad}");
+        }
     }
 }

@@ -1,0 +1,51 @@
+//! The writer thread: takes records from the queue and writes them to everything that the configuration names.
+
+mod output;
+mod queue;
+
+use std::sync::Arc;
+
+#[cfg(test)]
+pub(super) use output::{Tail, Target};
+
+pub(super) use output::Output;
+pub(super) use queue::{Batch, Queue};
+
+use super::sink::RecordCounts;
+use queue::Job;
+
+/// The writer: runs on a thread of its own, since files offer nothing but calls that block.
+pub(super) struct Writer {
+    pub(super) queue: Arc<Queue>,
+    pub(super) counts: Arc<RecordCounts>,
+    pub(super) outputs: Vec<Output>,
+}
+
+impl Writer {
+    /// Does what comes through the queue, until that is closed and done.
+    pub(super) fn run(mut self) {
+        while let Some(job) = self.queue.next() {
+            match job {
+                Job::Write(batch) => {
+                    self.write(&batch);
+                    self.queue.done(batch);
+                }
+                Job::Reopen => self.outputs.iter_mut().for_each(Output::reopen),
+            }
+        }
+        self.outputs.iter_mut().for_each(Output::sync);
+    }
+
+    /// A record counts as written when every output has taken the whole of it. Outputs take a batch from its beginning up to
+    /// where they fail, so the one that fails first decides.
+    fn write(&mut self, batch: &Batch) {
+        let written = self
+            .outputs
+            .iter_mut()
+            .map(|output| output.write(batch))
+            .min()
+            .unwrap_or(0);
+        self.counts.written(written);
+        self.counts.dropped(batch.records() - written);
+    }
+}

@@ -1,0 +1,435 @@
+//! Metrics: counted where things happen, given out in the Prometheus text format 0.0.4.
+//!
+//! What is counted per call ([`ServiceMetrics`], [`RecordCounts`]) is spread over the worker threads and summed at a scrape;
+//! the rest are plain metrics of the `prometheus` crate. Labels come from closed sets or the configuration, never from a
+//! caller. Series live as long as the process, so that `sum(scoregate_requests_total)` and the records always agree.
+
+mod control;
+mod family;
+mod histogram;
+mod listener;
+mod process;
+mod service;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Registry, TextEncoder};
+
+pub use control::{CertificateMetrics, ConfigMetrics, JwksMetrics, RunningConfig};
+pub use family::NAMES;
+pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
+pub use service::{InFlight, ServiceMetrics};
+
+use super::sink::RecordCounts;
+use crate::catalog::ComputeType;
+use family::Samples;
+use listener::ListenerFamilies;
+use service::ServiceSamples;
+
+/// The `Content-Type` of what [`Metrics::render`] returns.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// All metrics of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    counted: Arc<Counted>,
+    unrouted: Arc<ServiceMetrics>,
+    listeners: ListenerFamilies,
+    config: ConfigMetrics,
+    certificates: CertificateMetrics,
+    jwks: JwksMetrics,
+}
+
+/// What we count ourselves and show through a collector.
+struct Counted {
+    services: Mutex<Vec<Arc<ServiceMetrics>>>,
+    records: Arc<RecordCounts>,
+}
+
+impl Metrics {
+    /// Metrics in a registry of their own: two gateways in one process do not meet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let unrouted = Arc::new(ServiceMetrics::new("".into(), None));
+        let counted = Arc::new(Counted {
+            services: Mutex::new(vec![Arc::clone(&unrouted)]),
+            records: Arc::new(RecordCounts::new()),
+        });
+        CountedCollector::register(&registry, &counted);
+        family::BUILD_INFO
+            .gauges(&registry)
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Arc::new(Self {
+            counted,
+            unrouted,
+            listeners: ListenerFamilies::new(&registry),
+            config: ConfigMetrics::new(&registry),
+            certificates: CertificateMetrics::new(&registry),
+            jwks: JwksMetrics::new(&registry),
+            registry,
+        })
+    }
+
+    /// The counts of a service: the same ones for the same name and compute type, also after a reload. Searches a list under
+    /// a lock; for the building of snapshots, not for the request path.
+    #[must_use]
+    pub fn service(&self, name: &str, compute_type: ComputeType) -> Arc<ServiceMetrics> {
+        let compute_type = Some(compute_type);
+        let mut services = self
+            .counted
+            .services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = services.iter().find(|known| known.is(name, compute_type)) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(ServiceMetrics::new(name.into(), compute_type));
+        services.push(Arc::clone(&new));
+        new
+    }
+
+    /// The counts of calls for which no service was found.
+    #[must_use]
+    pub fn unrouted(&self) -> &Arc<ServiceMetrics> {
+        &self.unrouted
+    }
+
+    /// The counts of a listener, by its name in the configuration.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        self.listeners.listener(name)
+    }
+
+    /// Reloads of the configuration.
+    #[must_use]
+    pub fn config(&self) -> &ConfigMetrics {
+        &self.config
+    }
+
+    /// Certificates that listeners serve.
+    #[must_use]
+    pub fn certificates(&self) -> &CertificateMetrics {
+        &self.certificates
+    }
+
+    /// The keys of outside issuers.
+    #[must_use]
+    pub fn jwks(&self) -> &JwksMetrics {
+        &self.jwks
+    }
+
+    /// What became of the records.
+    #[must_use]
+    pub fn records(&self) -> Arc<RecordCounts> {
+        Arc::clone(&self.counted.records)
+    }
+
+    /// All metrics in the Prometheus text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.jwks.grow_older();
+        let mut families = self.registry.gather();
+        families.extend(process::families());
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            // Only a family without a name or samples can do that, and there is none.
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}
+
+/// The collector of [`Counted`] as the registry wants it.
+struct CountedCollector {
+    counted: Arc<Counted>,
+    descs: Vec<Desc>,
+}
+
+impl CountedCollector {
+    #[expect(
+        clippy::expect_used,
+        reason = "the names are constants, all of which a test registers"
+    )]
+    fn register(registry: &Registry, counted: &Arc<Counted>) {
+        let families = [
+            family::REQUESTS,
+            family::DURATION,
+            family::FIRST_BYTE,
+            family::QUEUE_WAIT,
+            family::REQUEST_BYTES,
+            family::RESPONSE_BYTES,
+            family::ATTEMPTS,
+            family::IN_FLIGHT,
+            family::RECORDS,
+            family::RECORDS_QUEUED,
+            family::RECORDS_ACCEPTED,
+        ];
+        let collector = Self {
+            counted: Arc::clone(counted),
+            descs: families.iter().map(family::Family::desc).collect(),
+        };
+        registry
+            .register(Box::new(collector))
+            .expect("metric names are registered once");
+    }
+}
+
+impl Collector for CountedCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let services = self
+            .counted
+            .services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut samples = ServiceSamples::new();
+        services.iter().for_each(|service| samples.add(service));
+        let mut families = samples.into_families();
+        families.extend(record_families(&self.counted.records));
+        families
+    }
+}
+
+fn record_families(counts: &RecordCounts) -> [MetricFamily; 3] {
+    let mut outcomes = Samples::of_counter(family::RECORDS);
+    outcomes.add(&["written"], counts.written_total() as f64);
+    outcomes.add(&["dropped"], counts.dropped_total() as f64);
+    let mut queued = Samples::of_gauge(family::RECORDS_QUEUED);
+    queued.add(&[], counts.queued_now() as f64);
+    let mut accepted = Samples::of_counter(family::RECORDS_ACCEPTED);
+    accepted.add(&[], counts.accepted_total() as f64);
+    [outcomes, queued, accepted].map(Samples::into_family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Reason;
+    use crate::telemetry::record::Record;
+    use std::collections::BTreeSet;
+    use std::time::{Duration, SystemTime};
+
+    fn sample(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.render();
+        let line = text.lines().find(|line| {
+            line.strip_prefix(series)
+                .is_some_and(|rest| rest.starts_with(' '))
+        })?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    #[test]
+    fn every_name_in_the_list_is_given_out_and_no_other() {
+        let metrics = Metrics::new();
+        metrics.unrouted().observe(&Record::sample());
+        let _ = metrics.listener("public");
+        metrics.config().started(RunningConfig {
+            generation: 1,
+            hash: "abc",
+        });
+        metrics
+            .certificates()
+            .serves("public", [("a", SystemTime::now())]);
+        metrics.jwks().fetched("https://issuer.example");
+        let text = metrics.render();
+        let given: BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        assert_eq!(given, NAMES.iter().copied().collect());
+    }
+
+    #[test]
+    fn a_call_shows_in_each_of_its_series() {
+        let metrics = Metrics::new();
+        let service = metrics.service("iris", ComputeType::Aks);
+        let in_flight = service.start();
+        assert_eq!(
+            sample(&metrics, r#"scoregate_requests_in_flight{service="iris"}"#),
+            Some(1.0)
+        );
+        service.observe(&Record::sample());
+        drop(in_flight);
+        for (series, value) in [
+            (
+                r#"scoregate_requests_total{service="iris",compute_type="AKS",deployment="blue",code="200",reason="ok"}"#,
+                1.0,
+            ),
+            (
+                r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.01"}"#,
+                0.0,
+            ),
+            (
+                r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.025"}"#,
+                1.0,
+            ),
+            (
+                r#"scoregate_request_duration_seconds_bucket{service="iris",le="+Inf"}"#,
+                1.0,
+            ),
+            (
+                r#"scoregate_request_duration_seconds_sum{service="iris"}"#,
+                0.012045,
+            ),
+            (
+                r#"scoregate_request_duration_seconds_count{service="iris"}"#,
+                1.0,
+            ),
+            (
+                r#"scoregate_upstream_first_byte_seconds_sum{service="iris"}"#,
+                0.011,
+            ),
+            (r#"scoregate_queue_wait_seconds_count{service="iris"}"#, 1.0),
+            (
+                r#"scoregate_request_body_bytes_total{service="iris"}"#,
+                1024.0,
+            ),
+            (
+                r#"scoregate_response_body_bytes_total{service="iris"}"#,
+                130.0,
+            ),
+            (r#"scoregate_upstream_attempts_total{service="iris"}"#, 1.0),
+            (r#"scoregate_requests_in_flight{service="iris"}"#, 0.0),
+            (r#"scoregate_requests_in_flight{service=""}"#, 0.0),
+        ] {
+            assert_eq!(sample(&metrics, series), Some(value), "{series}");
+        }
+    }
+
+    #[test]
+    fn calls_on_many_threads_add_up() {
+        let metrics = Metrics::new();
+        let service = metrics.service("iris", ComputeType::Aks);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..250).for_each(|_| service.observe(&Record::sample())));
+            }
+        });
+        let series = r#"scoregate_requests_total{service="iris",compute_type="AKS",deployment="blue",code="200",reason="ok"}"#;
+        assert_eq!(sample(&metrics, series), Some(1000.0));
+    }
+
+    #[test]
+    fn statuses_that_a_model_makes_up_add_no_series_each() {
+        let metrics = Metrics::new();
+        for status in 100..=999 {
+            metrics.unrouted().observe(&Record {
+                status,
+                ..Record::sample()
+            });
+        }
+        let text = metrics.render();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("scoregate_requests_total{"));
+        assert!(series.clone().count() < 80, "{}", series.count());
+        let made_up = r#"scoregate_requests_total{service="",compute_type="",deployment="blue",code="9xx",reason="ok"}"#;
+        assert_eq!(sample(&metrics, made_up), Some(100.0));
+        let gone = r#"scoregate_requests_total{service="",compute_type="",deployment="blue",code="499",reason="ok"}"#;
+        assert_eq!(sample(&metrics, gone), Some(1.0));
+    }
+
+    #[test]
+    fn a_service_keeps_its_counts_over_a_reload() {
+        let metrics = Metrics::new();
+        let first = metrics.service("iris", ComputeType::Aks);
+        assert!(Arc::ptr_eq(
+            &first,
+            &metrics.service("iris", ComputeType::Aks)
+        ));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &metrics.service("iris", ComputeType::Aci)
+        ));
+        for reason in Reason::ALL {
+            first.observe(&Record {
+                reason,
+                ..Record::sample()
+            });
+        }
+        assert_eq!(
+            metrics
+                .render()
+                .matches("scoregate_requests_total{service=\"iris\"")
+                .count(),
+            Reason::ALL.len()
+        );
+    }
+
+    #[test]
+    fn connections_are_open_as_long_as_their_guard() {
+        let metrics = Metrics::new();
+        let listener = metrics.listener("public");
+        let open = listener.opened();
+        listener.handshake_failed(HandshakeFailure::Timeout);
+        listener.refused(Refusal::HeadTimeout);
+        let shown = |series| sample(&metrics, series);
+        assert_eq!(
+            shown(r#"scoregate_connections_open{listener="public"}"#),
+            Some(1.0)
+        );
+        drop(open);
+        assert_eq!(
+            shown(r#"scoregate_connections_open{listener="public"}"#),
+            Some(0.0)
+        );
+        assert_eq!(
+            shown(r#"scoregate_connections_accepted_total{listener="public"}"#),
+            Some(1.0)
+        );
+        assert_eq!(
+            shown(r#"scoregate_tls_handshake_failures_total{kind="timeout",listener="public"}"#),
+            Some(1.0)
+        );
+        assert_eq!(
+            shown(
+                r#"scoregate_connections_refused_total{listener="public",reason="head_timeout"}"#
+            ),
+            Some(1.0)
+        );
+    }
+
+    #[test]
+    fn a_replaced_certificate_and_a_replaced_hash_are_gone() {
+        let metrics = Metrics::new();
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        metrics
+            .certificates()
+            .serves("public", [("old", end), ("kept", end)]);
+        metrics.certificates().serves("public", [("kept", end)]);
+        metrics.config().started(RunningConfig {
+            generation: 1,
+            hash: "aaa",
+        });
+        metrics.config().refused();
+        assert_eq!(
+            sample(&metrics, "scoregate_config_last_reload_successful"),
+            Some(0.0)
+        );
+        metrics.config().applied(RunningConfig {
+            generation: 2,
+            hash: "bbb",
+        });
+        let text = metrics.render();
+        assert!(!text.contains("\"old\"") && !text.contains("aaa"), "{text}");
+        let kept =
+            r#"scoregate_certificate_not_after_timestamp_seconds{listener="public",name="kept"}"#;
+        assert_eq!(sample(&metrics, kept), Some(2e9));
+        assert_eq!(sample(&metrics, "scoregate_config_generation"), Some(2.0));
+        assert_eq!(
+            sample(
+                &metrics,
+                r#"scoregate_config_reloads_total{outcome="refused"}"#
+            ),
+            Some(1.0)
+        );
+    }
+}

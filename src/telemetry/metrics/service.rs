@@ -1,0 +1,266 @@
+//! What is counted per call and service. Each worker thread counts in a block of its own, a scrape adds the blocks up: with
+//! one block for all, the cores would spend more time on passing its cache lines around than on counting.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use prometheus::proto::MetricFamily;
+
+use super::family::{self, Samples};
+use super::histogram::{Histogram, Reading};
+use crate::catalog::ComputeType;
+use crate::error::Reason;
+use crate::telemetry::counter;
+use crate::telemetry::record::Record;
+
+/// The counts of one service; looked up once, when a snapshot is built.
+pub struct ServiceMetrics {
+    service: Arc<str>,
+    compute_type: Option<ComputeType>,
+    blocks: Box<[OnceLock<Arc<Block>>; counter::PLACES]>,
+}
+
+/// What one thread counts.
+#[derive(Default)]
+struct Block {
+    requests: [OnceLock<Box<Series>>; SERIES_LISTS],
+    duration: Histogram,
+    first_byte: Histogram,
+    queue_wait: Histogram,
+    request_bytes: AtomicU64,
+    response_bytes: AtomicU64,
+    attempts: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+/// Lists that the series of a block are spread over. A service has a handful of series; the lists keep finding one short also
+/// after years of new deployments.
+const SERIES_LISTS: usize = 32;
+
+/// One series of `scoregate_requests_total` and the rest of its list, which only grows. Bounded: deployments come from the
+/// configuration, reasons and codes from closed sets.
+struct Series {
+    deployment: Option<Arc<str>>,
+    code: Code,
+    reason: Reason,
+    count: AtomicU64,
+    next: OnceLock<Box<Series>>,
+}
+
+/// The status label: exact for the registered statuses and 499, else the class, since a model may answer with any number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Code {
+    Exact(u16),
+    Class(u16),
+}
+
+/// A call that has begun and not ended, as long as it lives.
+pub struct InFlight(Arc<Block>);
+
+impl ServiceMetrics {
+    pub(super) fn new(service: Arc<str>, compute_type: Option<ComputeType>) -> Self {
+        Self {
+            service,
+            compute_type,
+            blocks: Box::new([const { OnceLock::new() }; counter::PLACES]),
+        }
+    }
+
+    pub(super) fn is(&self, service: &str, compute_type: Option<ComputeType>) -> bool {
+        &*self.service == service && self.compute_type == compute_type
+    }
+
+    /// Counts a call as begun, until the guard is dropped.
+    #[must_use]
+    pub fn start(&self) -> InFlight {
+        let block = self.block();
+        block.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(block))
+    }
+
+    /// Counts a call that has ended.
+    pub fn observe(&self, record: &Record) {
+        let block = self.block();
+        block.series(record).count.fetch_add(1, Relaxed);
+        block.duration.observe(record.duration);
+        if let Some(first_byte) = record.first_byte {
+            block.first_byte.observe(first_byte);
+        }
+        if let Some(queue) = record.queue {
+            block.queue_wait.observe(queue);
+        }
+        for (count, more) in [
+            (&block.request_bytes, record.request_bytes),
+            (&block.response_bytes, record.response_bytes),
+            (&block.attempts, u64::from(record.attempts)),
+        ] {
+            if more > 0 {
+                count.fetch_add(more, Relaxed);
+            }
+        }
+    }
+
+    /// This thread's block.
+    fn block(&self) -> &Arc<Block> {
+        self.blocks[counter::place()].get_or_init(Arc::default)
+    }
+
+    fn present_blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks
+            .iter()
+            .filter_map(|block| block.get().map(|block| &**block))
+    }
+}
+
+impl Block {
+    fn series(&self, record: &Record) -> &Series {
+        let deployment = record.deployment.as_ref();
+        let code = Code::of(record.status);
+        let mut place = &self.requests[list_of(deployment.map_or("", |name| name))];
+        loop {
+            let series = place.get_or_init(|| {
+                Box::new(Series {
+                    deployment: deployment.cloned(),
+                    code,
+                    reason: record.reason,
+                    count: AtomicU64::new(0),
+                    next: OnceLock::new(),
+                })
+            });
+            if series.code == code
+                && series.reason == record.reason
+                && series.deployment.as_deref() == deployment.map(|name| &**name)
+            {
+                return series;
+            }
+            place = &series.next;
+        }
+    }
+
+    fn all_series(&self) -> impl Iterator<Item = &Series> {
+        self.requests.iter().flat_map(|list| {
+            std::iter::successors(list.get(), |series| series.next.get()).map(|series| &**series)
+        })
+    }
+}
+
+/// FNV-1a over a name of at most 32 bytes.
+fn list_of(deployment: &str) -> usize {
+    let hash = deployment.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash as usize % SERIES_LISTS
+}
+
+impl Code {
+    fn of(status: u16) -> Self {
+        let registered = http::StatusCode::from_u16(status)
+            .is_ok_and(|status| status.canonical_reason().is_some());
+        if registered || status == 499 {
+            Self::Exact(status)
+        } else {
+            Self::Class((status / 100).min(9))
+        }
+    }
+
+    fn label(self) -> String {
+        match self {
+            Self::Exact(status) => status.to_string(),
+            Self::Class(class) => format!("{class}xx"),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The families of all services.
+pub(super) struct ServiceSamples {
+    requests: Samples,
+    duration: Samples,
+    first_byte: Samples,
+    queue_wait: Samples,
+    request_bytes: Samples,
+    response_bytes: Samples,
+    attempts: Samples,
+    in_flight: Samples,
+}
+
+impl ServiceSamples {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: Samples::of_counter(family::REQUESTS),
+            duration: Samples::of_histogram(family::DURATION),
+            first_byte: Samples::of_histogram(family::FIRST_BYTE),
+            queue_wait: Samples::of_histogram(family::QUEUE_WAIT),
+            request_bytes: Samples::of_counter(family::REQUEST_BYTES),
+            response_bytes: Samples::of_counter(family::RESPONSE_BYTES),
+            attempts: Samples::of_counter(family::ATTEMPTS),
+            in_flight: Samples::of_gauge(family::IN_FLIGHT),
+        }
+    }
+
+    /// Adds what `service` has counted until now.
+    pub(super) fn add(&mut self, service: &ServiceMetrics) {
+        self.add_requests(service);
+        let labels = [&*service.service];
+        let histogram = |part: fn(&Block) -> &Histogram| {
+            let mut reading = Reading::default();
+            service
+                .present_blocks()
+                .for_each(|block| reading.add(part(block)));
+            reading
+        };
+        self.duration
+            .add_histogram(&labels, &histogram(|block| &block.duration));
+        self.first_byte
+            .add_histogram(&labels, &histogram(|block| &block.first_byte));
+        self.queue_wait
+            .add_histogram(&labels, &histogram(|block| &block.queue_wait));
+        let sum = |part: fn(&Block) -> &AtomicU64| {
+            let parts = service
+                .present_blocks()
+                .map(|block| part(block).load(Relaxed));
+            parts.fold(0u64, u64::wrapping_add) as f64
+        };
+        self.request_bytes
+            .add(&labels, sum(|block| &block.request_bytes));
+        self.response_bytes
+            .add(&labels, sum(|block| &block.response_bytes));
+        self.attempts.add(&labels, sum(|block| &block.attempts));
+        self.in_flight.add(&labels, sum(|block| &block.in_flight));
+    }
+
+    pub(super) fn into_families(self) -> Vec<MetricFamily> {
+        [
+            self.requests,
+            self.duration,
+            self.first_byte,
+            self.queue_wait,
+            self.request_bytes,
+            self.response_bytes,
+            self.attempts,
+            self.in_flight,
+        ]
+        .map(Samples::into_family)
+        .into()
+    }
+
+    fn add_requests(&mut self, service: &ServiceMetrics) {
+        // The same series may be in the blocks of several threads.
+        let mut counts = std::collections::BTreeMap::new();
+        for series in service.present_blocks().flat_map(Block::all_series) {
+            let deployment = series.deployment.as_deref().unwrap_or_default();
+            let key = (deployment, series.code.label(), series.reason.as_str());
+            *counts.entry(key).or_insert(0) += series.count.load(Relaxed);
+        }
+        let compute_type = service.compute_type.map_or("", ComputeType::as_str);
+        for ((deployment, code, reason), count) in counts {
+            let labels = [&*service.service, compute_type, deployment, &code, reason];
+            self.requests.add(&labels, count as f64);
+        }
+    }
+}
