@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 /// How far the process is on its way out. Only ever moves down this list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,22 +111,20 @@ impl Drain {
     }
 }
 
-/// Spawns a named task on the calling worker's own thread.
-pub fn spawn_local<F>(name: &'static str, task: F) -> JoinHandle<F::Output>
+/// Spawns a task on the calling worker's own thread; it ends with the worker at the latest.
+pub fn spawn_local<F>(task: F) -> JoinHandle<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let _ = name;
     tokio::task::spawn_local(task)
 }
 
-/// Spawns a named task of the control plane.
+/// Spawns a task of the control plane; `name` is in every log line that it writes.
 pub fn spawn<F>(name: &'static str, task: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let _ = name;
-    tokio::spawn(task)
+    tokio::spawn(task.instrument(tracing::info_span!("task", name)))
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -160,7 +160,7 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
         parts.headers.remove(name);
     }
     if keeps_te {
-        parts.headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let target = Bytes::copy_from_slice(target.as_bytes());
     let body = if http_body::Body::is_end_stream(&incoming) {
@@ -170,7 +170,7 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
     };
     Ok(Inbound {
         method: parts.method,
-        authority,
+        authority: Some(authority),
         target,
         version: parts.version,
         headers: parts.headers,
@@ -180,15 +180,16 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
 }
 
 /// `:authority`, or `Host` where it is missing; two different ones are refused (RFC 9113 8.3.1).
-fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<Bytes, Error> {
-    let host = headers.get(header::HOST).map(|host| host.as_bytes());
-    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
-    match (authority, host) {
-        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-            Err(Error::new(Kind::Malformed, ":authority and host name different hosts"))
+fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error> {
+    let malformed = |problem| Error::new(Kind::Malformed, problem);
+    let host = headers.get(header::HOST);
+    match (uri.authority().map(|authority| authority.as_str()), host) {
+        (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err(malformed(":authority and host name different hosts"))
         }
-        (Some(named), _) | (None, Some(named)) => Ok(Bytes::copy_from_slice(named)),
-        (None, None) => Err(Error::new(Kind::Malformed, "the request names no host")),
+        (Some(authority), _) => HeaderValue::from_str(authority).map_err(|_| malformed(":authority is not a host")),
+        (None, Some(host)) => Ok(host.clone()),
+        (None, None) => Err(malformed("the request names no host")),
     }
 }
 

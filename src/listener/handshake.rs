@@ -82,28 +82,17 @@ pub async fn handshake(
 }
 
 impl HandshakeError {
-    /// Every word that [`Self::kind`] can give.
-    pub const KINDS: [&'static str; 7] = [
-        "timeout",
-        "not_tls",
-        "nothing_in_common",
-        "client_certificate",
-        "certificate_refused",
-        "client_gone",
-        "other",
-    ];
-
-    /// Metric label, one of [`Self::KINDS`].
+    /// How it is counted.
     #[must_use]
-    pub const fn kind(&self) -> &'static str {
+    pub const fn failure(&self) -> HandshakeFailure {
         match self {
-            Self::Timeout => "timeout",
-            Self::NotTls => "not_tls",
-            Self::NothingInCommon(_) => "nothing_in_common",
-            Self::ClientCertificate(_) => "client_certificate",
-            Self::CertificateRefused(_) => "certificate_refused",
-            Self::ClientGone => "client_gone",
-            Self::Protocol(_) | Self::Io(_) => "other",
+            Self::Timeout => HandshakeFailure::Timeout,
+            Self::NotTls => HandshakeFailure::NotTls,
+            Self::NothingInCommon(_) => HandshakeFailure::NothingInCommon,
+            Self::ClientCertificate(_) => HandshakeFailure::ClientCertificate,
+            Self::CertificateRefused(_) => HandshakeFailure::OurCertificate,
+            Self::ClientGone => HandshakeFailure::Closed,
+            Self::Protocol(_) | Self::Io(_) => HandshakeFailure::Other,
         }
     }
 

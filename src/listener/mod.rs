@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::lifecycle::{self, Phase};
 use crate::proxy::{ConnectionFacts, TlsFacts, Worker};
-use crate::telemetry::metrics::ListenerMetrics;
+use crate::telemetry::metrics::{ListenerMetrics, Refusal};
 
 pub use accept::{ConnectionLimit, ConnectionPermit};
 pub use bind::bind;
@@ -53,7 +53,7 @@ pub async fn run(listening: Listening, worker: Rc<Worker>) -> std::io::Result<()
     accept::accept_loop(socket, limit, stop.drain.reached(Phase::Draining), |tcp, peer, permit| {
         let accepted = Accepted { tcp, peer, place, metrics: Arc::clone(&metrics), worker: Rc::clone(&worker) };
         lifecycle::spawn_local(async move {
-            let _counted = accepted.metrics.open();
+            let _counted = accepted.metrics.opened();
             serve(accepted).await;
             drop(permit);
         });
@@ -82,7 +82,7 @@ async fn serve(accepted: Accepted) {
         Ok(client) => client,
         Err(error) => {
             tracing::debug!(%peer, %error, "PROXY header refused");
-            return metrics.proxy_header_failed(error.kind());
+            return metrics.refused(Refusal::ProxyHeader);
         }
     };
     let Some(tls) = &listener.tls else {
@@ -98,7 +98,7 @@ async fn serve(accepted: Accepted) {
         Ok(established) => established,
         Err(error) => {
             tracing::debug!(%client, %error, "TLS handshake failed");
-            return metrics.handshake_failed(error.kind());
+            return metrics.handshake_failed(error.failure());
         }
     };
     let facts =

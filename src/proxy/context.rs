@@ -179,6 +179,11 @@ impl Exchange {
         }
     }
 
+    /// What was handed over did not get through after all.
+    pub fn reopen(&mut self) {
+        self.progress = Progress::Answering;
+    }
+
     fn set_reason(&mut self, reason: Reason) {
         self.record.reason = reason;
         self.record.ended_by = reason.ended_by();

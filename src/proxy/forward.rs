@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 
 use crate::catalog::Endpoint;
 use crate::error::{Error, Kind};
@@ -24,7 +24,7 @@ const MOST_ATTEMPTS: u32 = 3;
 pub(super) struct Outbound {
     pub method: Method,
     pub headers: HeaderMap,
-    pub authority: Bytes,
+    pub authority: Option<HeaderValue>,
     pub endpoint: Endpoint,
     pub target: Target,
     pub body: Body,
@@ -93,7 +93,7 @@ fn upstream_request(
 ) -> Result<Request<Body>, Error> {
     let mut headers = outbound.headers;
     headers::prepare_request(&mut headers, connection, exchange, service.authenticator.mode());
-    headers::set_forwarded_host(&mut headers, &outbound.authority);
+    headers::set_forwarded_host(&mut headers, outbound.authority);
     let mut request = Request::new(outbound.body);
     *request.method_mut() = outbound.method;
     *request.uri_mut() = upstream_uri(deployment.targets.of(outbound.endpoint), &outbound.target)?;

@@ -65,10 +65,8 @@ pub(super) fn prepare_request(headers: &mut HeaderMap, connection: &ConnectionFa
 }
 
 /// Tells the replica which host the caller named.
-pub(super) fn set_forwarded_host(headers: &mut HeaderMap, authority: &Bytes) {
-    if !authority.is_empty()
-        && let Ok(host) = HeaderValue::from_maybe_shared(authority.clone())
-    {
+pub(super) fn set_forwarded_host(headers: &mut HeaderMap, authority: Option<HeaderValue>) {
+    if let Some(host) = authority {
         headers.insert(X_FORWARDED_HOST, host);
     }
 }

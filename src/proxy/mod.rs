@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::tls::CertificateIndex;
 use crate::wire::Body;
@@ -32,13 +32,13 @@ pub use worker::Worker;
 pub struct Inbound {
     /// As sent.
     pub method: Method,
-    /// Host and port the call is for; empty if none was named (HTTP/1.0).
-    pub authority: Bytes,
+    /// Host and port the call is for; `None`: none was named (HTTP/1.0).
+    pub authority: Option<HeaderValue>,
     /// Path and query as sent.
     pub target: Bytes,
     /// As sent.
     pub version: Version,
-    /// End-to-end fields, without `Host`.
+    /// End-to-end fields, without `Host`, which is `authority`.
     pub headers: HeaderMap,
     /// What follows the head.
     pub body: Body,

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
 
 use crate::catalog::Endpoint;
@@ -35,7 +35,7 @@ pub(super) async fn run(
     let snapshot = worker.snapshot();
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
-    let host = Host::parse(&inbound.authority)?;
+    let host = Host::parse(inbound.authority.as_ref().map_or(b"", HeaderValue::as_bytes))?;
     connection.check_authority(&host)?;
 
     let (service, endpoint) = route(&snapshot, exchange, &host, &target)?;

@@ -73,8 +73,8 @@ pub struct Record {
 pub struct RequestUrl {
     /// Whether the call came over TLS (`https`) or not (`http`).
     pub tls: bool,
-    /// Host and port as the caller named them; empty if it named none.
-    pub authority: bytes::Bytes,
+    /// Host and port as the caller named them; `None`: it named none.
+    pub authority: Option<HeaderValue>,
     /// Path and query as sent.
     pub path_and_query: bytes::Bytes,
 }

@@ -10,6 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::error::{Error, Kind};
 use crate::wire::framing::{Decoded, Framing};
+use crate::wire::head::CONTINUE;
 
 use super::wire::Wire;
 
@@ -43,7 +44,7 @@ impl InboundBody {
         let wire = &mut *self.wire.borrow_mut();
         if self.expectation == Expectation::Continue && wire.inbox.is_empty() {
             self.expectation = Expectation::None;
-            wire.outbox.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            wire.outbox.extend_from_slice(CONTINUE);
         }
         if !wire.outbox.is_empty() && ready!(wire.poll_flush(cx)).is_err() {
             return Poll::Ready(Some(Err(client_gone())));

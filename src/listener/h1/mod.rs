@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use crate::lifecycle::Phase;
 use crate::proxy::{self, ConnectionFacts, Inbound, ResponseBody, Worker};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
-use crate::wire::framing::{self, ChunkExtensions, Decoder, Framing};
+use crate::wire::framing::{self, CHUNK_END, Decoder, Framing};
 use crate::wire::head::{self, ConnectionHeader, HeadError, HeadLimits, RequestHead};
 
 use super::ListenerSettings;
@@ -162,7 +162,7 @@ impl Connection {
         }
     }
 
-    fn inbound(&self, head: RequestHead) -> Inbound {
+    fn inbound(&self, mut head: RequestHead) -> Inbound {
         let body = {
             let wire = &mut *self.wire.borrow_mut();
             match head.framing {
@@ -174,14 +174,14 @@ impl Connection {
                 }
                 framing => {
                     let expectation = if head.expect_continue { Expectation::Continue } else { Expectation::None };
-                    wire.decoder = Some(Decoder::new(framing, ChunkExtensions::Refuse));
+                    wire.decoder = Some(Decoder::new(framing));
                     Body::stream(InboundBody::new(Rc::clone(&self.wire), framing, expectation))
                 }
             }
         };
         Inbound {
             method: head.method,
-            authority: head.authority,
+            authority: head.headers.remove(header::HOST),
             target: head.target,
             version: head.version,
             headers: head.headers,
@@ -198,7 +198,7 @@ impl Connection {
             }
             let wire = &mut *self.wire.borrow_mut();
             // While the body is still read, its reader sees the end of the stream.
-            if wire.decoder.is_none() && wire.poll_gone(cx).is_ready() {
+            if wire.request_is_whole() && wire.poll_gone(cx).is_ready() {
                 return Poll::Ready(None);
             }
             Poll::Pending
@@ -223,7 +223,8 @@ impl Connection {
         let connection = if keep_alive { ConnectionHeader::KeepAlive } else { ConnectionHeader::Close };
         {
             let wire = &mut *self.wire.borrow_mut();
-            head::encode_response(&mut wire.outbox, asked.version, &parts, framing, connection);
+            wire.outbox.reserve(ANSWER_HEAD);
+            head::encode_response(&mut wire.outbox, asked.version, parts.status, &parts.headers, framing, connection);
         }
         let written = if asked.is_head || matches!(framing, Framing::None) {
             self.write_end().await
@@ -243,10 +244,8 @@ impl Connection {
 
     /// Whether the rest of the request body, if any, is known to be short enough to be thrown away.
     fn can_reuse(&self) -> bool {
-        match &self.wire.borrow().decoder {
-            None => true,
-            Some(decoder) => decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT),
-        }
+        let wire = self.wire.borrow();
+        wire.decoder.as_ref().is_none_or(|decoder| decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT))
     }
 
     /// Writes the whole body. `Err(None)`: the body itself broke and has said so; `Err(Some(_))`: the client's doing.
@@ -286,7 +285,7 @@ impl Connection {
             if let Poll::Ready(Err(_)) = wire.poll_flush(cx) {
                 return Poll::Ready(Next::Gone);
             }
-            if wire.decoder.is_none() && wire.poll_gone(cx).is_ready() {
+            if wire.request_is_whole() && wire.poll_gone(cx).is_ready() {
                 return Poll::Ready(Next::Gone);
             }
             Poll::Pending
@@ -305,7 +304,7 @@ impl Connection {
             if data.len() <= COPY_LIMIT {
                 outbox.extend_from_slice(data);
                 if chunked {
-                    outbox.extend_from_slice(b"\r\n");
+                    outbox.extend_from_slice(CHUNK_END);
                 }
                 if outbox.len() <= 2 * COPY_LIMIT {
                     return Ok(());
@@ -316,7 +315,7 @@ impl Connection {
         let copied = data.is_empty();
         self.writing(patience, |wire, cx| wire.poll_send(cx, data)).await?;
         if !copied && matches!(framing, Framing::Chunked) {
-            self.wire.borrow_mut().outbox.extend_from_slice(b"\r\n");
+            self.wire.borrow_mut().outbox.extend_from_slice(CHUNK_END);
         }
         Ok(())
     }
@@ -356,13 +355,11 @@ impl Connection {
 
     /// Reads what is left of a request body that nobody wanted. `false`: it did not come, or is broken.
     async fn discard_rest(&mut self) -> bool {
-        if self.wire.borrow().decoder.is_none() {
+        if self.wire.borrow().request_is_whole() {
             return true;
         }
-        let framing = Framing::None;
-        let rest = pin!(InboundBody::new(Rc::clone(&self.wire), framing, Expectation::None));
-        let drained = discard(rest);
-        tokio::time::timeout(LINGER, drained).await.unwrap_or(false)
+        let rest = pin!(InboundBody::new(Rc::clone(&self.wire), Framing::None, Expectation::None));
+        tokio::time::timeout(LINGER, discard(rest)).await.unwrap_or(false)
     }
 
     /// Says goodbye and reads on for a moment, so that unread bytes do not turn the last answer into a reset.
@@ -396,6 +393,9 @@ impl Connection {
 
 /// Pieces up to this size are copied behind the head or the last piece; larger ones are written from where they are.
 const COPY_LIMIT: usize = 16 * 1024;
+
+/// Room for the head of an answer and a small body, taken at once.
+const ANSWER_HEAD: usize = 1024;
 
 /// How long a connection may still rest once the drain has begun.
 const DRAIN_REST: Duration = Duration::from_secs(5);

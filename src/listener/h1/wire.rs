@@ -30,6 +30,11 @@ impl Wire {
         Self { io, inbox: BytesMut::new(), outbox: BytesMut::new(), decoder: None }
     }
 
+    /// Whether nothing more has to be read for the request under way.
+    pub fn request_is_whole(&self) -> bool {
+        self.decoder.as_ref().is_none_or(Decoder::is_done)
+    }
+
     /// Reads once; 0 is the end of the stream.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // Read on the stack and keep what came: a connection at rest holds no buffer, and a head gets an allocation of
@@ -65,9 +70,8 @@ impl Wire {
             }
             self.outbox.advance(sent);
         }
-        if self.outbox.capacity() > KEPT_OUTBOX {
-            self.outbox = BytesMut::new();
-        }
+        // A connection at rest holds no buffer; taking one anew is cheaper than many holding one.
+        self.outbox = BytesMut::new();
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -94,9 +98,7 @@ impl Wire {
 
     /// Makes the drop of this connection a reset, so that a cut answer cannot be taken for a whole one.
     pub fn abort(&self) {
-        self.io.abort();
+        // Fails on a socket that is gone already, which is as good.
+        let _ = socket2::SockRef::from(self.io.tcp()).set_linger(Some(std::time::Duration::ZERO));
     }
 }
-
-/// A larger outbox is given back once it is empty.
-const KEPT_OUTBOX: usize = 0;

@@ -1,0 +1,108 @@
+//! The command line: one file per command, arguments in, exit code out.
+//!
+//! Exit codes: 0 fine, 1 failed, 2 usage (clap's own).
+
+mod check;
+mod config_dump;
+mod demo;
+mod explain;
+mod log;
+mod run;
+mod schema;
+mod tokens;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::control::config::Source;
+
+/// A gateway in front of model containers: TLS in, one auth mode per service, one record per call.
+#[derive(Debug, Parser)]
+#[command(name = "scoregate", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM (drain; a second one exits at once). SIGHUP reloads, SIGUSR1 reopens the record file
+    Run(ConfigFile),
+    /// Do all that `run` does before it binds, and print every problem with file:line:column
+    Check(ConfigFile),
+    /// Show a gateway at work: certificates, a real model, three services, calls and their records
+    Demo {
+        /// Exit after the calls: 0 only if each of them came out as it must
+        #[arg(long)]
+        once: bool,
+    },
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Look into a configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Tell which listener, service, auth mode, deployment and limits a call would meet; makes no call
+    Explain(explain::Call),
+    /// Tokens of the gateway's own issuer
+    #[command(subcommand)]
+    Tokens(TokensCommand),
+    /// Print the version
+    Version {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the effective configuration: defaults filled in, overrides applied, secrets as references
+    Dump(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+enum TokensCommand {
+    /// Sign a token for a service in token mode, with the key of the configuration; needs no running gateway
+    Mint(tokens::Mint),
+}
+
+/// The configuration that a command reads.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// YAML file (`-` for standard input); scalars can be overridden by SCOREGATE__SECTION__KEY
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "SCOREGATE_CONFIG")]
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    fn source(&self) -> Source {
+        Source::new(&self.path)
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Run(config) => run::run(&config.source()),
+            Command::Check(config) => return check::run(&config.source()),
+            Command::Demo { once } => demo::run(if once { demo::Stay::Exit } else { demo::Stay::UntilSignal }),
+            Command::Schema => return schema::run(),
+            Command::Config(ConfigCommand::Dump(config)) => return config_dump::run(&config.source()),
+            Command::Explain(call) => explain::run(&call),
+            Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint),
+            Command::Version { json } => version::run(if json { version::Format::Json } else { version::Format::Text }),
+        };
+        match done {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("scoregate: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
