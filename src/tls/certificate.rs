@@ -385,7 +385,8 @@ mod tests {
         let certificate = fs::read_to_string(&source.cert).unwrap();
         let unfinished = key.replace("-----END", "----");
         let damaged = key.replacen("MIGH", "MIGG", 1);
-        let faults: [(&std::path::Path, &str, fn(&TlsProblem) -> bool); 7] = [
+        type Expected = fn(&TlsProblem) -> bool;
+        let faults: [(&Path, &str, Expected); 7] = [
             (&source.key, "", |p| *p == TlsProblem::NoKey),
             (&source.key, &certificate, |p| *p == TlsProblem::NoKey),
             (&source.key, &unfinished, |p| {

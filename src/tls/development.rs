@@ -16,6 +16,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{ServerName, UnixTime};
 use time::OffsetDateTime;
 
@@ -119,7 +120,6 @@ impl DevelopmentCertificates {
         else {
             return false;
         };
-        use rustls::client::danger::ServerCertVerifier;
         let is_good_for = |name: &String| {
             // `*` is no label of a server's name; any label will do to try the wildcard.
             let Ok(name) = ServerName::try_from(name.replacen('*', "any", 1)) else {
