@@ -145,3 +145,171 @@ impl Failures {
         self.logged_at = Some(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::net::Ipv4Addr;
+    use std::rc::Rc;
+
+    use tokio::sync::{Notify, mpsc, oneshot};
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::listener::bind;
+
+    type Connection = (TcpStream, SocketAddr, ConnectionPermit);
+
+    /// A worker's loop whose connections come out of the receiver.
+    fn worker(
+        listener: std::net::TcpListener,
+        limit: &Arc<ConnectionLimit>,
+        stop: impl Future<Output = ()> + 'static,
+    ) -> mpsc::UnboundedReceiver<Connection> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let listener = TcpListener::from_std(listener).unwrap();
+        tokio::task::spawn_local(accept_loop(
+            listener,
+            Arc::clone(limit),
+            stop,
+            move |stream, peer, permit| {
+                let _ = sender.send((stream, peer, permit));
+            },
+        ));
+        receiver
+    }
+
+    async fn settle() {
+        // Loopback connects are complete when they return; this gives the loops their turn at them.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_third_connection_waits_until_one_closes() {
+        LocalSet::new()
+            .run_until(async {
+                let (address, mut listeners) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+                let limit = ConnectionLimit::new(2);
+                let mut accepted = worker(listeners.remove(0), &limit, std::future::pending());
+                let mut clients = Vec::new();
+                for _ in 0..3 {
+                    clients.push(TcpStream::connect(address).await.unwrap());
+                }
+                let first = accepted.recv().await.unwrap();
+                let _second = accepted.recv().await.unwrap();
+                assert_eq!(limit.in_use(), 2);
+                settle().await;
+                assert!(accepted.try_recv().is_err(), "over the cap");
+
+                assert!(first.0.nodelay().unwrap());
+                drop(first);
+                let (_, peer, _permit) = accepted.recv().await.unwrap();
+                assert_eq!(peer, clients[2].local_addr().unwrap());
+                assert_eq!(limit.in_use(), 2);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_connections_does_not_keep_the_others_from_theirs() {
+        LocalSet::new()
+            .run_until(async {
+                // Two listeners under one cap of 1: the idle one must hold no place.
+                let (_, mut idle) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+                let (address, mut busy) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+                let limit = ConnectionLimit::new(1);
+                let _idle = worker(idle.remove(0), &limit, std::future::pending());
+                let mut busy = worker(busy.remove(0), &limit, std::future::pending());
+                settle().await;
+                for _ in 0..3 {
+                    let _client = TcpStream::connect(address).await.unwrap();
+                    drop(busy.recv().await.unwrap());
+                }
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn places_go_round_between_workers_that_all_have_clients_waiting() {
+        LocalSet::new()
+            .run_until(async {
+                let limit = ConnectionLimit::new(1);
+                let blocker = limit.place().await;
+                let order = Rc::new(RefCell::new(Vec::new()));
+                let done = Rc::new(Notify::new());
+                let mut clients = Vec::new();
+                for name in ["a", "b"] {
+                    let (address, mut listeners) =
+                        bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+                    for _ in 0..4 {
+                        clients.push(TcpStream::connect(address).await.unwrap());
+                    }
+                    let mut accepted = worker(listeners.remove(0), &limit, std::future::pending());
+                    let (order, done) = (Rc::clone(&order), Rc::clone(&done));
+                    tokio::task::spawn_local(async move {
+                        while let Some(connection) = accepted.recv().await {
+                            order.borrow_mut().push(name);
+                            drop(connection);
+                            done.notify_one();
+                        }
+                    });
+                }
+                settle().await;
+                drop(blocker);
+                while order.borrow().len() < 8 {
+                    done.notified().await;
+                }
+                let order = order.borrow();
+                assert_eq!(*order, ["a", "b", "a", "b", "a", "b", "a", "b"]);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn stop_ends_the_loop_and_frees_the_address_even_at_the_cap() {
+        LocalSet::new()
+            .run_until(async {
+                let (address, mut listeners) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+                let limit = ConnectionLimit::new(1);
+                let (stop, stopped) = oneshot::channel::<()>();
+                let stopped = async { drop(stopped.await) };
+                let mut accepted = worker(listeners.remove(0), &limit, stopped);
+                let _clients = [
+                    TcpStream::connect(address).await.unwrap(),
+                    TcpStream::connect(address).await.unwrap(),
+                ];
+                let _first = accepted.recv().await.unwrap();
+                settle().await;
+                stop.send(()).unwrap();
+                assert!(accepted.recv().await.is_none());
+                TcpStream::connect(address).await.unwrap_err();
+            })
+            .await;
+    }
+
+    #[test]
+    fn failures_are_told_at_once_and_then_at_intervals() {
+        let error = io::Error::from_raw_os_error(24);
+        let start = Instant::now();
+        let mut failures = Failures::default();
+        failures.note(&error, start);
+        assert_eq!(failures.since_logged, 0);
+        failures.note(&error, start + Duration::from_secs(1));
+        failures.note(&error, start + Duration::from_secs(2));
+        assert_eq!(failures.since_logged, 2);
+        failures.note(&error, start + LOG_INTERVAL);
+        assert_eq!(failures.since_logged, 0);
+    }
+
+    #[test]
+    fn only_errors_of_the_one_connection_are_passed_over_at_once() {
+        // EMFILE, ENFILE and ENOMEM of Linux and the BSDs.
+        for code in [24, 23, 12] {
+            assert!(!is_of_the_connection(&io::Error::from_raw_os_error(code)));
+        }
+        let aborted = io::Error::from(io::ErrorKind::ConnectionAborted);
+        assert!(is_of_the_connection(&aborted));
+    }
+}

@@ -134,7 +134,9 @@ impl HandshakeError {
         use AlertDescription as Alert;
         match alert {
             Alert::CloseNotify | Alert::UserCanceled => Self::ClientGone,
+            // decrypt_error is what a client says of a signature that its authority did not make.
             Alert::BadCertificate
+            | Alert::DecryptError
             | Alert::UnsupportedCertificate
             | Alert::CertificateRevoked
             | Alert::CertificateExpired
@@ -171,4 +173,388 @@ fn client_certificate_subject(connection: &ServerConnection) -> Option<Box<str>>
     let leaf = connection.peer_certificates()?.first()?;
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     Some(certificate.subject().to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion};
+    use rustls_pki_types::ServerName;
+    use tempfile::TempDir;
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::listener::DownstreamIo;
+    use crate::tls::{
+        CertificateSource, ClientAlpn, ClientTlsSource, DevelopmentCertificates, ServerTls,
+        ServerTlsSettings, TlsProblem, TlsVersionFloor, client_config, development_certificates,
+        server,
+    };
+
+    type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+    fn made(names: &[&str]) -> (TempDir, DevelopmentCertificates) {
+        let dir = tempfile::tempdir().unwrap();
+        let made = development_certificates(dir.path(), names).unwrap();
+        (dir, made)
+    }
+
+    fn settings(certificates: &[&DevelopmentCertificates]) -> ServerTlsSettings {
+        ServerTlsSettings {
+            certificates: certificates
+                .iter()
+                .map(|made| made.server.clone())
+                .collect(),
+            client_ca: None,
+            min_version: TlsVersionFloor::V1_2,
+        }
+    }
+
+    fn client(ca: &Path, certificate: Option<CertificateSource>) -> Arc<ClientConfig> {
+        let source = ClientTlsSource {
+            ca: Some(ca.to_owned()),
+            certificate,
+            alpn: ClientAlpn::Http1,
+        };
+        client_config(&source).unwrap()
+    }
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    async fn sockets() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    /// Both sides of one handshake. The client also waits for the server's verdict, which in TLS 1.3 comes after its own.
+    async fn meet(
+        tls: &ServerTls,
+        client: &Arc<ClientConfig>,
+        name: &str,
+    ) -> (
+        Result<Established, HandshakeError>,
+        io::Result<ClientStream>,
+    ) {
+        let (near, far) = sockets().await;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        tokio::join!(
+            handshake(far, Arc::clone(&tls.config), in_a_minute()),
+            TlsConnector::from(Arc::clone(client)).connect(name, near)
+        )
+    }
+
+    /// What the server makes of bytes that are then followed by nothing.
+    async fn answer_to(bytes: &[u8]) -> HandshakeError {
+        let (_dir, made) = made(&[]);
+        let tls = server(&settings(&[&made])).unwrap();
+        let (mut near, far) = sockets().await;
+        near.write_all(bytes).await.unwrap();
+        near.shutdown().await.unwrap();
+        let error = handshake(far, tls.config, in_a_minute()).await.unwrap_err();
+        assert!(HandshakeError::KINDS.contains(&error.kind()));
+        error
+    }
+
+    #[tokio::test]
+    async fn the_name_picks_the_certificate() {
+        let (_dir_a, a) = made(&["a.example"]);
+        let (_dir_b, b) = made(&["b.example", "*.b.example"]);
+        let tls = server(&settings(&[&a, &b])).unwrap();
+        for (name, authority, sni) in [
+            ("a.example", &a, Some("a.example")),
+            ("b.example", &b, Some("b.example")),
+            ("X.B.example", &b, Some("x.b.example")),
+            // The default, for an unknown name and for none.
+            ("localhost", &a, Some("localhost")),
+            ("127.0.0.1", &a, None),
+        ] {
+            // Only the right certificate is signed by this authority.
+            let (established, stream) = meet(&tls, &client(&authority.ca, None), name).await;
+            stream.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(established.unwrap().sni.as_deref(), sni);
+        }
+        let (established, stream) = meet(&tls, &client(&b.ca, None), "a.example").await;
+        stream.unwrap_err();
+        let error = established.unwrap_err();
+        assert_eq!(error.kind(), "certificate_refused", "{error}");
+    }
+
+    #[tokio::test]
+    async fn alpn_decides_the_http_version_and_must_overlap() {
+        let (_dir, made) = made(&[]);
+        let tls = server(&settings(&[&made])).unwrap();
+        let cases: [(&[&[u8]], Alpn); 4] = [
+            (&[], Alpn::H1),
+            (&[b"http/1.1"], Alpn::H1),
+            (&[b"h2"], Alpn::H2),
+            (&[b"http/1.1", b"h2"], Alpn::H2),
+        ];
+        let with_alpn = |offered: &[&[u8]]| {
+            let mut config = (*client(&made.ca, None)).clone();
+            config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        for (offered, expected) in cases {
+            let (established, _client) = meet(&tls, &with_alpn(offered), "localhost").await;
+            assert_eq!(established.unwrap().alpn, expected);
+        }
+        let (established, _client) = meet(&tls, &with_alpn(&[b"spdy/3"]), "localhost").await;
+        assert_eq!(established.unwrap_err().kind(), "nothing_in_common");
+    }
+
+    #[tokio::test]
+    async fn versions_follow_the_floor() {
+        let (_dir, made) = made(&[]);
+        let only = |version| {
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let mut roots = rustls::RootCertStore::empty();
+            let ca = std::fs::read(&made.ca).unwrap();
+            use rustls_pki_types::pem::PemObject;
+            roots
+                .add(rustls_pki_types::CertificateDer::from_pem_slice(&ca).unwrap())
+                .unwrap();
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap();
+            Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+        };
+        let mut settings = settings(&[&made]);
+        let tls = server(&settings).unwrap();
+        for (version, expected) in [
+            (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
+            (&rustls::version::TLS13, ProtocolVersion::TLSv1_3),
+        ] {
+            let (established, _client) = meet(&tls, &only(version), "localhost").await;
+            let stream = established.unwrap().stream;
+            assert_eq!(stream.get_ref().1.protocol_version(), Some(expected));
+        }
+        settings.min_version = TlsVersionFloor::V1_3;
+        let tls = server(&settings).unwrap();
+        let old = only(&rustls::version::TLS12);
+        let (established, _client) = meet(&tls, &old, "localhost").await;
+        assert_eq!(established.unwrap_err().kind(), "nothing_in_common");
+    }
+
+    #[tokio::test]
+    async fn where_client_certificates_are_required_only_those_of_the_authority_pass() {
+        let (_dir, made_here) = made(&[]);
+        let (_elsewhere, other) = made(&[]);
+        let mut settings = settings(&[&made_here]);
+        settings.client_ca = Some(made_here.ca.clone());
+        let tls = server(&settings).unwrap();
+        let ours = made_here.client_certificate("robot").unwrap();
+        let theirs = other.client_certificate("robot").unwrap();
+
+        let shows = client(&made_here.ca, Some(ours));
+        let (established, _client) = meet(&tls, &shows, "localhost").await;
+        let subject = established.unwrap().client_certificate_subject;
+        assert_eq!(subject.as_deref(), Some("CN=robot"));
+
+        // A server's certificate is none for a client, even if the same authority signed it.
+        for shown in [None, Some(theirs), Some(made_here.server.clone())] {
+            let (established, _client) =
+                meet(&tls, &client(&made_here.ca, shown), "localhost").await;
+            let error = established.unwrap_err();
+            assert_eq!(error.kind(), "client_certificate", "{error}");
+        }
+    }
+
+    #[test]
+    fn a_client_authority_that_cannot_be_read_is_an_error_and_never_no_check() {
+        let (dir, made) = made(&[]);
+        let mut settings = settings(&[&made]);
+        let bundle = dir.path().join("bundle.pem");
+        settings.client_ca = Some(bundle.clone());
+        let problem = |settings| {
+            let error = server(settings).unwrap_err();
+            assert_eq!(error.file.as_ref(), Some(&bundle), "{error}");
+            error.problem
+        };
+        assert!(matches!(problem(&settings), TlsProblem::Unreadable(_)));
+        std::fs::write(&bundle, "").unwrap();
+        assert_eq!(problem(&settings), TlsProblem::NoCertificate);
+        // One good and one damaged: no part of it is used.
+        let mut text = std::fs::read_to_string(&made.ca).unwrap();
+        text.push_str("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        std::fs::write(&bundle, text).unwrap();
+        assert!(matches!(problem(&settings), TlsProblem::BadCertificate(_)));
+
+        settings.certificates.clear();
+        let error = server(&settings).unwrap_err();
+        assert_eq!(error.problem, TlsProblem::NoCertificates);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_resumes_where_it_was_issued_and_opens_nothing_elsewhere() {
+        let (_dir, made) = made(&[]);
+        let mut settings = settings(&[&made]);
+        let open = server(&settings).unwrap();
+        settings.client_ca = Some(made.ca.clone());
+        let guarded = server(&settings).unwrap();
+        let mut config = (*client(&made.ca, None)).clone();
+        config.enable_early_data = true;
+        let config = Arc::new(config);
+
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let (established, stream) = meet(&open, &config, "localhost").await;
+            let mut established = established.unwrap();
+            let connection = established.stream.get_ref().1;
+            assert_eq!(connection.handshake_kind(), Some(expected));
+            // The ticket comes with the first bytes.
+            established.stream.write_all(b"x").await.unwrap();
+            established.stream.flush().await.unwrap();
+            let mut stream = stream.unwrap();
+            stream.read_exact(&mut [0]).await.unwrap();
+            assert!(!stream.get_ref().1.is_early_data_accepted());
+        }
+        let (established, _client) = meet(&guarded, &config, "localhost").await;
+        let error = established.unwrap_err();
+        assert_eq!(error.kind(), "client_certificate", "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_meets_the_deadline() {
+        let (_dir, made) = made(&[]);
+        let tls = server(&settings(&[&made])).unwrap();
+        for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+            let (mut near, far) = sockets().await;
+            near.write_all(begun).await.unwrap();
+            tokio::time::pause();
+            let result = handshake(far, Arc::clone(&tls.config), in_a_minute()).await;
+            tokio::time::resume();
+            assert_eq!(result.unwrap_err().kind(), "timeout");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_tls_is_told_apart() {
+        for (bytes, expected) in [
+            (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], "not_tls"),
+            (b"PROXY TCP4 192.0.2.7 10.0.0.1 33333 443\r\n", "not_tls"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "not_tls"),
+            (b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", "other"),
+            (b"\x16\x03\x01\x02\x00", "client_gone"),
+            (b"", "client_gone"),
+        ] {
+            let error = answer_to(bytes).await;
+            assert_eq!(error.kind(), expected, "{bytes:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_hello_over_64_kib_is_refused() {
+        // Handshake message of 100 KiB in records of 16 KiB.
+        let mut bytes = vec![1, 1, 0x90, 0];
+        bytes.resize(16 * 1024, 0);
+        let mut records = Vec::new();
+        for piece in std::iter::once(&bytes[..]).chain([&[0; 16 * 1024][..]; 6]) {
+            records.extend([0x16, 3, 1, 0x40, 0]);
+            records.extend(piece);
+        }
+        let (_dir, made) = made(&[]);
+        let tls = server(&settings(&[&made])).unwrap();
+        let (near, far) = sockets().await;
+        let (mut read, mut write) = near.into_split();
+        let send = async {
+            // The server closes in the middle of it.
+            let _ = write.write_all(&records).await;
+        };
+        let drain = async {
+            let _ = read.read_to_end(&mut Vec::new()).await;
+        };
+        let (result, (), ()) = tokio::join!(
+            handshake(far, Arc::clone(&tls.config), in_a_minute()),
+            send,
+            drain
+        );
+        assert_eq!(result.unwrap_err().kind(), "other");
+    }
+
+    /// RUSTSEC-2024-0399 was a panic at such a ClientHello.
+    #[tokio::test]
+    async fn a_client_hello_in_records_of_one_byte_completes() {
+        let (_dir, made) = made(&[]);
+        let tls = server(&settings(&[&made])).unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = client(&made.ca, None);
+        let client = std::thread::spawn(move || {
+            let mut tcp = std::net::TcpStream::connect(address).unwrap();
+            tcp.set_nodelay(true).unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let mut connection = ClientConnection::new(config, name).unwrap();
+            let mut hello = Vec::new();
+            connection.write_tls(&mut hello).unwrap();
+            for byte in &hello[5..] {
+                tcp.write_all(&[0x16, 3, 1, 0, 1, *byte]).unwrap();
+            }
+            let mut stream = rustls::StreamOwned::new(connection, tcp);
+            let mut answer = [0; 2];
+            stream.read_exact(&mut answer).unwrap();
+            answer
+        });
+        let (tcp, _) = listener.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let tcp = TcpStream::from_std(tcp).unwrap();
+        let established = handshake(tcp, tls.config, in_a_minute()).await.unwrap();
+        let mut io = DownstreamIo::Tls(established.stream);
+        assert!(io.is_write_vectored());
+        let pieces = [std::io::IoSlice::new(b"o"), std::io::IoSlice::new(b"k")];
+        assert_eq!(io.write_vectored(&pieces).await.unwrap(), 2);
+        io.flush().await.unwrap();
+        assert_eq!(&client.join().unwrap(), b"ok");
+    }
+
+    /// What an established connection at rest holds in this process, without HTTP. Run it alone, in release mode:
+    /// `cargo test --release --lib -- --ignored --nocapture resident`.
+    #[tokio::test]
+    #[ignore = "a measurement"]
+    async fn resident_bytes_per_idle_connection() {
+        const COUNT: usize = 2000;
+        let (_dir, made) = made(&[]);
+        let tls = server(&settings(&[&made])).unwrap();
+        let config = client(&made.ca, None);
+        let mut kept = Vec::with_capacity(COUNT * 2);
+        let mut before = 0;
+        for round in 0..COUNT {
+            if round == COUNT / 10 {
+                before = resident();
+            }
+            let (established, stream) = meet(&tls, &config, "localhost").await;
+            let mut io = DownstreamIo::Tls(established.unwrap().stream);
+            let mut stream = stream.unwrap();
+            // One exchange, then a read that stays pending, as on a keep-alive connection.
+            stream.write_all(b"ping").await.unwrap();
+            io.read_exact(&mut [0; 4]).await.unwrap();
+            io.write_all(b"pong").await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            let pending = tokio::time::timeout(Duration::ZERO, io.read_u8()).await;
+            assert!(pending.is_err());
+            // Of the client only the socket stays.
+            kept.push((io, stream.into_inner().0));
+        }
+        let per_connection = (resident() - before) / (COUNT - COUNT / 10);
+        eprintln!(
+            "{per_connection} bytes; of these the TLS state itself {}",
+            size_of::<TlsStream<TcpStream>>()
+        );
+        assert!(per_connection < 25 * 1024);
+    }
+
+    fn resident() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
 }

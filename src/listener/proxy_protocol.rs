@@ -243,3 +243,221 @@ fn of_socket(error: io::Error) -> ProxyHeaderError {
         _ => ProxyHeaderError::Io(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What follows the header on the wire, as a TLS record begins.
+    const REST: &[u8] = b"\x16\x03\x01 the client's own bytes";
+
+    fn v2_header(command: u8, family: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(payload.len()).unwrap();
+        let mut header = v2::PROTOCOL_PREFIX.to_vec();
+        header.extend([0x20 | command, family]);
+        header.extend(length.to_be_bytes());
+        header.extend(payload);
+        header
+    }
+
+    fn v2_tcp4(extensions: usize) -> Vec<u8> {
+        let mut payload = vec![192, 0, 2, 7, 10, 0, 0, 1, 0x82, 0x35, 0x01, 0xbb];
+        payload.resize(payload.len() + extensions, 0);
+        v2_header(1, 0x11, &payload)
+    }
+
+    async fn connected() -> (TcpStream, TcpStream, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        client.set_nodelay(true).unwrap();
+        let (server, peer) = listener.accept().await.unwrap();
+        (client, server, peer)
+    }
+
+    fn listed() -> Vec<IpNet> {
+        vec!["127.0.0.0/8".parse().unwrap()]
+    }
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    /// Sends the header in two pieces, the second only after the first was taken from the socket, and `REST` with it.
+    async fn split_at(
+        header: &[u8],
+        cut: usize,
+    ) -> (Result<SocketAddr, ProxyHeaderError>, SocketAddr) {
+        let (mut client, mut server, peer) = connected().await;
+        let listed = listed();
+        let send = async {
+            client.write_all(&header[..cut]).await.unwrap();
+            // Lets the reader meet the first piece alone.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            client.write_all(&header[cut..]).await.unwrap();
+            client.write_all(REST).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let read = client_address(&mut server, peer, &listed, in_a_minute());
+        let (result, ()) = tokio::join!(read, send);
+        if result.is_ok() {
+            let mut rest = Vec::new();
+            server.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, REST, "cut at {cut}");
+        }
+        (result, peer)
+    }
+
+    #[tokio::test]
+    async fn headers_cut_at_every_byte_leave_exactly_the_rest() {
+        let source: SocketAddr = "192.0.2.7:33333".parse().unwrap();
+        let source6: SocketAddr = "[2001:db8::7]:33333".parse().unwrap();
+        let mut six = [0; 36];
+        six[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        six[15] = 7;
+        six[32..34].copy_from_slice(&33333_u16.to_be_bytes());
+        let cases: [(Vec<u8>, Option<SocketAddr>); 9] = [
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 33333 443\r\n".to_vec(),
+                Some(source),
+            ),
+            (
+                b"PROXY TCP6 2001:db8::7 2001:db8::1 33333 443\r\n".to_vec(),
+                Some(source6),
+            ),
+            (
+                b"PROXY TCP6 ::ffff:192.0.2.7 ::1 33333 443\r\n".to_vec(),
+                Some(source),
+            ),
+            (b"PROXY UNKNOWN\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN whatever 1 2 3\r\n".to_vec(), None),
+            (v2_tcp4(0), Some(source)),
+            (v2_tcp4(9), Some(source)),
+            (v2_header(1, 0x21, &six), Some(source6)),
+            (v2_header(0, 0x00, &[]), None),
+        ];
+        for (header, expected) in &cases {
+            for cut in 0..header.len() {
+                let (result, peer) = split_at(header, cut).await;
+                assert_eq!(result.unwrap(), expected.unwrap_or(peer), "cut at {cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_header_from_a_peer_that_is_not_listed_stays_on_the_wire() {
+        let (mut client, mut server, peer) = connected().await;
+        let forged = b"PROXY TCP4 192.0.2.7 10.0.0.1 33333 443\r\n";
+        client.write_all(forged).await.unwrap();
+        let elsewhere = ["192.0.2.0/24".parse().unwrap()];
+        for listed in [&[][..], &elsewhere] {
+            let address = client_address(&mut server, peer, listed, in_a_minute()).await;
+            assert_eq!(address.unwrap(), peer);
+        }
+        let mut first = [0; 5];
+        server.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"PROXY");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_header_or_too_long_is_refused_by_its_word() {
+        let long_v1 = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200]].concat();
+        let unix = v2_header(1, 0x31, &[0; 216]);
+        let cases: [(&[u8], &str); 15] = [
+            (b"GET / HTTP/1.1\r\n\r\n", "proxy_absent"),
+            (REST, "proxy_absent"),
+            (b"PROXY", "proxy_peer_gone"),
+            (b"", "proxy_peer_gone"),
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 33333 443\n",
+                "proxy_malformed",
+            ),
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 +3333 443\r\n",
+                "proxy_malformed",
+            ),
+            (
+                b"PROXY TCP4 192.0.2.7\r10.0.0.1 33333 443\r\n",
+                "proxy_malformed",
+            ),
+            (
+                b"PROXY TCP4 2001:db8::7 ::1 33333 443\r\n",
+                "proxy_malformed",
+            ),
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 99999 443\r\n",
+                "proxy_malformed",
+            ),
+            (b"PROXY tcp4 a b c d\r\n", "proxy_malformed"),
+            (&long_v1, "proxy_too_long"),
+            (&v2_header(1, 0x11, &[0; 521]), "proxy_too_long"),
+            // Too short for its addresses, a datagram, a version that is none.
+            (&v2_header(1, 0x11, &[0; 11]), "proxy_malformed"),
+            (&v2_header(1, 0x12, &[0; 12]), "proxy_malformed"),
+            (&v2_header(0x31, 0x11, &[0; 12]), "proxy_malformed"),
+        ];
+        for (bytes, expected) in cases {
+            let (result, _) = split_without_rest(bytes).await;
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), expected, "{bytes:?}: {error}");
+            assert!(ProxyHeaderError::KINDS.contains(&error.kind()));
+        }
+        let (result, peer) = split_without_rest(&unix).await;
+        assert_eq!(
+            result.unwrap(),
+            peer,
+            "a Unix socket has no address to give"
+        );
+    }
+
+    async fn split_without_rest(
+        bytes: &[u8],
+    ) -> (Result<SocketAddr, ProxyHeaderError>, SocketAddr) {
+        let (mut client, mut server, peer) = connected().await;
+        client.write_all(bytes).await.unwrap();
+        client.shutdown().await.unwrap();
+        let result = client_address(&mut server, peer, &listed(), in_a_minute()).await;
+        (result, peer)
+    }
+
+    #[tokio::test]
+    async fn a_header_that_never_ends_meets_the_deadline() {
+        for begun in [&b""[..], b"PROXY TCP4 192.", v2::PROTOCOL_PREFIX] {
+            let (mut client, mut server, peer) = connected().await;
+            client.write_all(begun).await.unwrap();
+            tokio::time::pause();
+            let result = client_address(&mut server, peer, &listed(), in_a_minute()).await;
+            tokio::time::resume();
+            assert!(
+                matches!(result, Err(ProxyHeaderError::Timeout)),
+                "{result:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic_or_claim_more_than_there_is(
+            start in prop_oneof![Just(b"PROXY TCP4 ".to_vec()), Just(v2_tcp4(0)[..13].to_vec()), Just(Vec::new())],
+            tail in proptest::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let bytes = [start, tail].concat();
+            if let Ok(Progress::Whole { length, .. }) = parse(&bytes) {
+                prop_assert!(length <= bytes.len());
+            }
+            if bytes.len() >= V2_MAX {
+                prop_assert_ne!(parse(&bytes).ok(), Some(Progress::Partial));
+            }
+        }
+    }
+}

@@ -209,3 +209,222 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 fn is_readable_by_everybody(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|metadata| metadata.mode() & 0o004 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
+    use tempfile::TempDir;
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::tls::development_certificates;
+
+    fn source(dir: &TempDir) -> CertificateSource {
+        CertificateSource {
+            cert: dir.path().join("leaf.pem"),
+            key: dir.path().join("leaf.key"),
+        }
+    }
+
+    /// A self-signed pair in a folder of its own.
+    fn pair(adjust: impl FnOnce(&mut CertificateParams)) -> (TempDir, CertificateSource) {
+        let dir = tempfile::tempdir().unwrap();
+        let source = source(&dir);
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["Iris.Example".to_owned()]).unwrap();
+        adjust(&mut params);
+        fs::write(&source.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(&source.key, key.serialize_pem()).unwrap();
+        fs::set_permissions(&source.key, fs::Permissions::from_mode(0o600)).unwrap();
+        (dir, source)
+    }
+
+    #[test]
+    fn a_pair_gives_names_dates_and_fingerprint() {
+        let (_dir, source) = pair(|params| {
+            params.not_before = OffsetDateTime::from_unix_timestamp(1_600_000_000).unwrap();
+            params.not_after = OffsetDateTime::from_unix_timestamp(4_000_000_000).unwrap();
+            params
+                .subject_alt_names
+                .push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
+        });
+        let loaded = load(&source).unwrap();
+        assert_eq!(*loaded.dns_names, ["iris.example".into()]);
+        assert_eq!(loaded.addresses, [IpAddr::from([127, 0, 0, 1])]);
+        assert_eq!(
+            loaded.not_after,
+            UNIX_EPOCH + Duration::from_secs(4_000_000_000)
+        );
+        assert_eq!(loaded.fingerprint, sha256(&loaded.key.cert[0]));
+        assert_eq!(loaded.warnings(), []);
+    }
+
+    #[test]
+    fn expiry_is_a_warning_and_not_an_error() {
+        let (_dir, source) = pair(|params| {
+            params.not_before = OffsetDateTime::from_unix_timestamp(1_500_000_000).unwrap();
+            params.not_after = OffsetDateTime::from_unix_timestamp(1_600_000_000).unwrap();
+        });
+        let loaded = load(&source).unwrap();
+        assert_eq!(loaded.warnings(), [CertificateWarning::Expired]);
+        let earlier = UNIX_EPOCH + Duration::from_secs(1_400_000_000);
+        assert_eq!(
+            loaded.warnings_at(earlier),
+            [CertificateWarning::NotYetValid]
+        );
+    }
+
+    #[test]
+    fn a_key_that_everybody_can_read_is_a_warning() {
+        let (_dir, source) = pair(|_| {});
+        fs::set_permissions(&source.key, fs::Permissions::from_mode(0o644)).unwrap();
+        let loaded = load(&source).unwrap();
+        assert_eq!(
+            loaded.warnings(),
+            [CertificateWarning::KeyReadableByEverybody]
+        );
+    }
+
+    #[test]
+    fn the_key_of_another_certificate_is_refused_by_name() {
+        let (_dir, mut source) = pair(|_| {});
+        let (_other_dir, other) = pair(|_| {});
+        source.key = other.key;
+        let error = load(&source).unwrap_err();
+        assert_eq!(error.file.as_ref(), Some(&source.key));
+        assert_eq!(
+            error.problem,
+            TlsProblem::KeyMismatch(source.cert.clone()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_chain_in_the_wrong_order_is_told_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = development_certificates(dir.path(), &[]).unwrap();
+        let mut chain = fs::read_to_string(&made.ca).unwrap();
+        chain.push_str(&fs::read_to_string(&made.server.cert).unwrap());
+        fs::write(&made.server.cert, chain).unwrap();
+        let error = load(&made.server).unwrap_err();
+        assert_eq!(error.problem, TlsProblem::LeafNotFirst);
+    }
+
+    #[test]
+    fn the_whole_chain_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = development_certificates(dir.path(), &[]).unwrap();
+        let mut chain = fs::read_to_string(&made.server.cert).unwrap();
+        chain.push_str(&fs::read_to_string(&made.ca).unwrap());
+        fs::write(&made.server.cert, chain).unwrap();
+        assert_eq!(load(&made.server).unwrap().key.cert.len(), 2);
+    }
+
+    #[test]
+    fn keys_in_pkcs1_and_sec1_form_are_read() {
+        // PKCS#8 wraps both forms in one OCTET STRING at its end (RFC 5958); the plain form starts where its length says.
+        for (algorithm, label, plain_start) in [
+            (&PKCS_RSA_SHA256, "RSA PRIVATE KEY", 26),
+            (&PKCS_ECDSA_P256_SHA256, "EC PRIVATE KEY", 29),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let source = source(&dir);
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+            fs::write(&source.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+            let pkcs8 = key.serialize_der();
+            fs::write(&source.key, to_pem(label, &pkcs8[plain_start..])).unwrap();
+            load(&source).unwrap_or_else(|error| panic!("{label}: {error}"));
+        }
+    }
+
+    fn to_pem(label: &str, der: &[u8]) -> String {
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = format!("-----BEGIN {label}-----\n");
+        for block in der.chunks(3) {
+            let bits = block
+                .iter()
+                .fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte))
+                << (8 * (3 - block.len()));
+            for digit in 0..4 {
+                let value = (bits >> (18 - 6 * digit)) & 63;
+                let padding = digit > block.len();
+                text.push(if padding {
+                    '='
+                } else {
+                    ALPHABET[value as usize].into()
+                });
+            }
+            text.push('\n');
+        }
+        text + &format!("-----END {label}-----\n")
+    }
+
+    #[test]
+    fn a_passphrase_is_told_as_such() {
+        let (_dir, source) = pair(|_| {});
+        for text in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        ] {
+            fs::write(&source.key, text).unwrap();
+            let error = load(&source).unwrap_err();
+            assert_eq!(error.problem, TlsProblem::EncryptedKey);
+            assert!(error.to_string().contains("passphrase"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_other_fault_names_its_file_and_shows_no_key_material() {
+        let (_dir, source) = pair(|_| {});
+        let key = fs::read_to_string(&source.key).unwrap();
+        let certificate = fs::read_to_string(&source.cert).unwrap();
+        let unfinished = key.replace("-----END", "----");
+        let damaged = key.replacen("MIGH", "MIGG", 1);
+        type Expected = fn(&TlsProblem) -> bool;
+        let faults: [(&Path, &str, Expected); 7] = [
+            (&source.key, "", |p| *p == TlsProblem::NoKey),
+            (&source.key, &certificate, |p| *p == TlsProblem::NoKey),
+            (&source.key, &unfinished, |p| {
+                matches!(p, TlsProblem::NotPem(_))
+            }),
+            (&source.key, &damaged, |p| {
+                matches!(p, TlsProblem::BadKey(_))
+            }),
+            (&source.cert, "", |p| *p == TlsProblem::NoCertificate),
+            (&source.cert, &key, |p| *p == TlsProblem::NoCertificate),
+            (
+                &source.cert,
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                |p| matches!(p, TlsProblem::BadCertificate(_)),
+            ),
+        ];
+        let secret = key.lines().nth(1).unwrap();
+        for (file, text, expected) in faults {
+            let before = fs::read(file).unwrap();
+            fs::write(file, text).unwrap();
+            let error = load(&source).unwrap_err();
+            fs::write(file, before).unwrap();
+            assert_eq!(error.file.as_deref(), Some(file), "{error}");
+            assert!(expected(&error.problem), "{error}");
+            assert!(!format!("{error} {error:?}").contains(secret), "{error}");
+        }
+        fs::remove_file(&source.key).unwrap();
+        let error = load(&source).unwrap_err();
+        assert!(
+            matches!(error.problem, TlsProblem::Unreadable(_)),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_device_or_huge_file_is_not_read_without_end() {
+        let (_dir, mut source) = pair(|_| {});
+        source.cert = "/dev/zero".into();
+        assert_eq!(load(&source).unwrap_err().problem, TlsProblem::TooLarge);
+    }
+}

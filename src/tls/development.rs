@@ -16,6 +16,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{ServerName, UnixTime};
 use time::OffsetDateTime;
 
@@ -119,7 +120,6 @@ impl DevelopmentCertificates {
         else {
             return false;
         };
-        use rustls::client::danger::ServerCertVerifier;
         let is_good_for = |name: &String| {
             // `*` is no label of a server's name; any label will do to try the wildcard.
             let Ok(name) = ServerName::try_from(name.replacen('*', "any", 1)) else {
@@ -234,4 +234,72 @@ fn unwritable(file: &Path, error: &io::Error) -> TlsError {
 
 fn refused(file: &Path, error: &rcgen::Error) -> TlsError {
     TlsError::of(file, TlsProblem::Refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_files_are_private_and_bear_all_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("certs");
+        let made = development_certificates(&dir, &["Iris.Example", "*.score.example"]).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        assert_eq!(mode(&made.ca_key), 0o600);
+        assert_eq!(mode(&made.server.key), 0o600);
+        let loaded = certificate::load(&made.server).unwrap();
+        assert_eq!(
+            *loaded.dns_names,
+            ["iris.example", "*.score.example", "localhost"].map(Box::from)
+        );
+        assert_eq!(
+            loaded.addresses,
+            [
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                Ipv6Addr::LOCALHOST.into()
+            ]
+        );
+        let span = loaded.not_after.duration_since(loaded.not_before).unwrap();
+        assert_eq!(span.as_secs(), 397 * 24 * 60 * 60);
+        assert_eq!(loaded.warnings(), []);
+    }
+
+    #[test]
+    fn what_is_still_good_is_kept_and_a_new_name_renews_the_leaf_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |names: &[&str]| {
+            let made = development_certificates(dir.path(), names).unwrap();
+            let ca = fs::read(&made.ca).unwrap();
+            (ca, fs::read(&made.server.cert).unwrap(), made)
+        };
+        let (ca, leaf, _) = make(&["a.example", "*.a.example"]);
+        assert_eq!(make(&["a.example"]).1, leaf);
+        let (same_ca, new_leaf, made) = make(&["b.example"]);
+        assert_eq!(same_ca, ca);
+        assert_ne!(new_leaf, leaf);
+
+        fs::remove_file(&made.ca).unwrap();
+        let (new_ca, newer_leaf, _) = make(&["b.example"]);
+        assert_ne!(new_ca, ca);
+        assert_ne!(newer_leaf, new_leaf, "the old leaf's issuer is gone");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = development_certificates(file.path(), &[]).unwrap_err();
+        assert_eq!(error.file.as_deref(), Some(file.path()));
+        assert!(
+            matches!(error.problem, TlsProblem::Unwritable(_)),
+            "{error}"
+        );
+    }
 }

@@ -105,3 +105,86 @@ impl fmt::Debug for CertificateIndex {
         f.debug_list().entries(&self.certificates).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::tls::{CertificateSource, load};
+
+    /// One certificate per list of names.
+    fn index(lists: &[&[&str]]) -> CertificateIndex {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = lists.iter().map(|names| {
+            let source = CertificateSource {
+                cert: dir.path().join("leaf.pem"),
+                key: dir.path().join("leaf.key"),
+            };
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(names).unwrap();
+            std::fs::write(&source.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(&source.key, key.serialize_pem()).unwrap();
+            load(&source).unwrap()
+        });
+        CertificateIndex::new(certificates.collect()).unwrap()
+    }
+
+    #[test]
+    fn exact_before_wildcard_before_default() {
+        let index = index(&[
+            &["default.example"],
+            &["*.score.example"],
+            &["iris.score.example", "Upper.Example"],
+            &["iris.score.example"],
+        ]);
+        for (name, expected) in [
+            ("default.example", 0),
+            ("flower.score.example", 1),
+            ("FLOWER.score.Example.", 1),
+            ("iris.score.example", 2),
+            ("upper.example", 2),
+            // A wildcard is one whole label.
+            ("a.b.score.example", 0),
+            ("score.example", 0),
+            (".score.example", 0),
+            ("*.score.example", 1),
+            ("unknown.example", 0),
+            ("", 0),
+            (".", 0),
+        ] {
+            assert_eq!(index.position(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_under_another_certificate_than_the_sni_is_misdirected() {
+        let index = index(&[&["a.example"], &["b.example", "*.b.example"]]);
+        for (sni, host, same) in [
+            (None, "b.example", true),
+            (Some("a.example"), "a.example", true),
+            (Some("a.example"), "A.EXAMPLE", true),
+            (Some("a.example"), "b.example", false),
+            (Some("b.example"), "x.b.example", true),
+            (Some("b.example"), "a.example", false),
+            // Names without a certificate get the default and are judged by it.
+            (Some("a.example"), "unknown.example", true),
+            (Some("b.example"), "unknown.example", false),
+            (Some("unknown.example"), "other.example", true),
+            (Some("unknown.example"), "b.example", false),
+            (Some("b.example"), "127.0.0.1", false),
+        ] {
+            assert_eq!(
+                index.same_certificate(sni, host),
+                same,
+                "{sni:?} and {host}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_list_has_no_default() {
+        assert!(CertificateIndex::new(Vec::new()).is_none());
+    }
+}
