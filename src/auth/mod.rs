@@ -1,5 +1,138 @@
 //! Who is calling: credentials in, a principal or a refusal out.
+//!
+//! A service has one [`Authenticator`]; it is immutable and lives in the snapshot, so that a change of keys or of the
+//! mode takes effect with the swap, and everything remembered under the old keys goes with them. The data plane does
+//! no I/O here: key sets of outside issuers are fetched by [`run_key_sets`] on the control plane.
 
+mod bearer;
+mod cache;
+mod claims;
+#[cfg(test)]
+mod fixtures;
+mod jwks;
+mod jws;
+mod key;
+mod oidc;
 mod settings;
+mod token;
 
+use std::borrow::Cow;
+use std::fmt;
+use std::time::SystemTime;
+
+use http::HeaderMap;
+
+use crate::catalog::{AuthMode, ServiceName};
+use crate::error::Error;
+use crate::telemetry::record::Principal;
+
+pub use jwks::{JwksRegistry, JwksStatus, run as run_key_sets};
+pub use key::KeyPair;
+pub use oidc::OidcVerifier;
 pub use settings::{AuthSettings, JwksSource, KeySettings, OidcSettings, TokenSettings};
+pub use token::{MintError, TokenVerifier, mint};
+
+/// The one way in which callers of a service prove who they are.
+pub enum Authenticator {
+    /// Everybody may call.
+    None,
+    /// One of two static keys.
+    Key(KeyPair),
+    /// A token signed by this gateway.
+    Token(TokenVerifier),
+    /// A token of an outside issuer.
+    Oidc(OidcVerifier),
+}
+
+impl Authenticator {
+    /// Builds the authenticator of `service`. Key sets are taken from (or announced to) `jwks`.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used: a key that no header can carry, a signing key that is not P-256, a URL
+    /// that is neither `https` nor loopback.
+    pub fn new(
+        settings: &AuthSettings,
+        service: &ServiceName,
+        jwks: &JwksRegistry,
+    ) -> Result<Self, BuildError> {
+        Ok(match settings {
+            AuthSettings::None => Self::None,
+            AuthSettings::Key(keys) => Self::Key(KeyPair::new(keys)?),
+            AuthSettings::Token(tokens) => Self::Token(TokenVerifier::new(tokens, service)?),
+            AuthSettings::Oidc(oidc) => Self::Oidc(OidcVerifier::new(oidc, jwks)?),
+        })
+    }
+
+    /// The mode, as records and `explain` name it.
+    #[must_use]
+    pub const fn mode(&self) -> AuthMode {
+        match self {
+            Self::None => AuthMode::None,
+            Self::Key(_) => AuthMode::Key,
+            Self::Token(_) => AuthMode::Token,
+            Self::Oidc(_) => AuthMode::Oidc,
+        }
+    }
+
+    /// Who sent `headers`. Only the `Authorization` header counts (RFC 6750, section 2.1); a key in the query never does.
+    ///
+    /// Waits in one case alone: an outside token signed by a key that the set at hand does not hold may wait up to two
+    /// seconds for the set to be fetched again.
+    ///
+    /// # Errors
+    /// `AuthMissing`, `AuthInvalid` or `AuthExpired` when the caller is to blame, `AuthUnavailable` when the issuer's
+    /// keys cannot be had.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Error> {
+        match self {
+            Self::None => Ok(Principal::Anonymous),
+            Self::Key(keys) => keys.verify(bearer::credential(headers)?),
+            Self::Token(tokens) => tokens.verify(bearer::credential(headers)?, SystemTime::now()),
+            Self::Oidc(oidc) => {
+                let token = bearer::credential(headers)?;
+                oidc.verify(token, SystemTime::now()).await
+            }
+        }
+    }
+}
+
+/// Shows the mode only: digests of weak keys are worth guessing at.
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authenticator({})", self.mode())
+    }
+}
+
+/// A setting that no authenticator can be built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildError {
+    /// The setting, as the configuration spells it (`keys.primary`).
+    pub field: &'static str,
+    /// What is wrong and what would be right; never the value of a secret.
+    pub problem: Cow<'static, str>,
+}
+
+impl BuildError {
+    fn new(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            field,
+            problem: problem.into(),
+        }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// A SHA-256 digest.
+type Digest = [u8; 32];
+
+fn sha256(bytes: &[u8]) -> Digest {
+    let mut digest = Digest::default();
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    digest
+}

@@ -1,0 +1,156 @@
+//! Claims of a token (RFC 7519, section 4.1): how they are read and which ones let a caller in.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::jws::{invalid, present};
+use crate::error::{Error, Kind};
+use crate::telemetry::record::Principal;
+
+/// Longest subject, in bytes (OpenID Connect Core 1.0, section 2).
+const MAX_SUBJECT: usize = 255;
+
+/// The registered claims that are judged; the rest is not read.
+#[derive(Deserialize)]
+pub(super) struct Claims {
+    #[serde(default, deserialize_with = "present")]
+    iss: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    sub: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    aud: Option<Audience>,
+    #[serde(default, deserialize_with = "present")]
+    exp: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
+    iat: Option<NumericDate>,
+}
+
+/// What a verifier wants of claims.
+pub(super) struct Expected {
+    pub(super) issuer: Box<str>,
+    pub(super) audience: Box<str>,
+    pub(super) leeway: Duration,
+}
+
+/// Whom a token lets in, and until when.
+#[derive(Clone, Debug)]
+pub(super) struct Verified {
+    subject: Arc<str>,
+    /// Since the epoch; the leeway is in it.
+    until: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Seconds since the epoch, whole or not, not negative.
+#[derive(Clone, Copy)]
+struct NumericDate(Duration);
+
+impl Expected {
+    /// Judges the claims of a token whose signature is good; `now` is counted from the epoch. Time comes last, so
+    /// that "expired" is said only of a token that was once good here.
+    pub(super) fn judge(&self, claims: Claims, now: Duration) -> Result<Verified, Error> {
+        if claims.iss.as_deref() != Some(&*self.issuer) {
+            return Err(invalid("the token is not of this service's issuer (iss)"));
+        }
+        if !claims.aud.is_some_and(|aud| aud.names(&self.audience)) {
+            return Err(invalid("the token is not for this service (aud)"));
+        }
+        let subject = claims.sub.filter(|sub| subject_problem(sub).is_none());
+        let Some(subject) = subject else {
+            return Err(invalid(
+                "the token needs a subject (sub) of 1 to 255 bytes without control characters",
+            ));
+        };
+        let Some(exp) = claims.exp else {
+            return Err(invalid("the token needs an expiry (exp)"));
+        };
+        let latest = now.saturating_add(self.leeway);
+        if claims.nbf.is_some_and(|nbf| nbf.0 > latest) {
+            return Err(invalid("the token is not valid yet (nbf)"));
+        }
+        if claims.iat.is_some_and(|iat| iat.0 > latest) {
+            return Err(invalid("the token was issued in the future (iat)"));
+        }
+        Ok(Verified {
+            subject: subject.into(),
+            until: exp.0.saturating_add(self.leeway),
+        })
+    }
+}
+
+impl Verified {
+    /// The principal, while the token lasts: `exp` is the first moment at which it does not (RFC 7519, section 4.1.4).
+    pub(super) fn admit(&self, now: Duration) -> Result<Principal, Error> {
+        if self.is_over(now) {
+            return Err(Error::new(Kind::AuthExpired, "the token has expired (exp)"));
+        }
+        Ok(Principal::Subject(Arc::clone(&self.subject)))
+    }
+
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        now >= self.until
+    }
+}
+
+/// Why `subject` cannot be one; `None` if it can.
+pub(super) fn subject_problem(subject: &str) -> Option<&'static str> {
+    if subject.is_empty() || subject.len() > MAX_SUBJECT {
+        Some("a subject has 1 to 255 bytes")
+    } else if subject.chars().any(char::is_control) {
+        Some("a subject holds no control characters")
+    } else {
+        None
+    }
+}
+
+/// The time on the clock of claims.
+pub(super) fn since_epoch(now: SystemTime) -> Duration {
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Audience {
+    fn names(&self, audience: &str) -> bool {
+        match self {
+            Self::One(name) => name == audience,
+            Self::Many(names) => names.iter().any(|name| name == audience),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seconds;
+
+        impl Visitor<'_> for Seconds {
+            type Value = NumericDate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seconds since the epoch")
+            }
+
+            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<NumericDate, E> {
+                Ok(NumericDate(Duration::from_secs(seconds)))
+            }
+
+            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
+                Duration::try_from_secs_f64(seconds)
+                    .map(NumericDate)
+                    .map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Seconds)
+    }
+}
