@@ -182,8 +182,6 @@ pub enum Kind {
     HeadersTooLarge,
     /// The body is over the service's limit.
     BodyTooLarge,
-    /// The head did not arrive in time.
-    HeadTimeout,
     /// The body stopped arriving.
     BodyTimeout,
     /// The client stopped reading the answer.
@@ -236,7 +234,7 @@ impl Kind {
             }
             Self::TargetTooLong | Self::HeadersTooLarge => Reason::HeadersTooLarge,
             Self::BodyTooLarge => Reason::BodyTooLarge,
-            Self::HeadTimeout | Self::BodyTimeout | Self::WriteTimeout => Reason::ClientStalled,
+            Self::BodyTimeout | Self::WriteTimeout => Reason::ClientStalled,
             Self::UnknownService | Self::UnknownDeployment | Self::UnknownPath => {
                 Reason::UnknownService
             }

@@ -11,6 +11,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::telemetry::metrics::HandshakeFailure;
+
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct Established {

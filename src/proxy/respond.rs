@@ -104,7 +104,7 @@ const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode 
         Kind::TargetTooLong => StatusCode::URI_TOO_LONG,
         Kind::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Kind::HeadTimeout | Kind::BodyTimeout | Kind::WriteTimeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::BodyTimeout | Kind::WriteTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::UnknownService | Kind::UnknownDeployment | Kind::UnknownPath => StatusCode::NOT_FOUND,
         Kind::AuthMissing | Kind::AuthInvalid | Kind::AuthExpired => StatusCode::UNAUTHORIZED,
         Kind::QueueFull | Kind::QueueTimeout if managed => StatusCode::TOO_MANY_REQUESTS,

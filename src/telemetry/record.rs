@@ -174,7 +174,7 @@ impl Record {
             compute_type: Some(ComputeType::Aks),
             url: RequestUrl {
                 tls: true,
-                authority: bytes::Bytes::from_static(b"score.example.org:8443"),
+                authority: Some(HeaderValue::from_static("score.example.org:8443")),
                 path_and_query: bytes::Bytes::from_static(
                     b"/api/v1/service/iris/score?code=s3cret",
                 ),

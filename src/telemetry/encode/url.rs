@@ -39,15 +39,16 @@ const MASK: &[u8] = b"***";
 /// Appends the URL as a JSON string of at most `cap` bytes of text, or `null` if nothing of it is known. Without a host
 /// it begins with the path.
 pub(super) fn write(url: &RequestUrl, query: Query, cap: usize, out: &mut Vec<u8>) {
-    if url.authority.is_empty() && url.path_and_query.is_empty() {
+    let authority = url.authority.as_ref().map_or(&b""[..], |authority| authority.as_bytes());
+    if authority.is_empty() && url.path_and_query.is_empty() {
         out.extend_from_slice(b"null");
         return;
     }
     let (path, tail) = split_at_byte(&url.path_and_query, b'?');
     let mut text = Text::open(out, cap);
-    if !url.authority.is_empty() {
+    if !authority.is_empty() {
         text.push(if url.tls { b"https://" } else { b"http://" });
-        push_without_user(&url.authority, &mut text);
+        push_without_user(authority, &mut text);
         if !path.is_empty() && !path.starts_with(b"/") {
             text.push(b"/");
         }
@@ -140,12 +141,14 @@ fn split_at_byte(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn written(authority: &str, target: &str, query: Query) -> String {
         let url = RequestUrl {
             tls: true,
-            authority: authority.to_owned().into(),
+            authority: HeaderValue::from_str(authority).ok(),
             path_and_query: target.to_owned().into(),
         };
         let mut out = Vec::new();
