@@ -1,1 +1,3 @@
+//! The integration tests: the whole gateway through its door, with real TLS, real sockets, port 0.
 
+mod harness;

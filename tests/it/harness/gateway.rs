@@ -1,0 +1,173 @@
+//! A whole gateway in this process, with its folder, its records and its observe port.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use scoregate::app;
+use scoregate::control::config::{self as configuration, Source};
+use scoregate::tls::{DevelopmentCertificates, development_certificates};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Answer, Connection, H2, eventually};
+
+/// The primary key of every service that [`service`] describes.
+pub const KEY: &str = "primary-0123456789abcdefghijklmnop";
+/// The secondary key.
+pub const OTHER_KEY: &str = "secondary-0123456789abcdefghijklm";
+
+/// A running gateway. Its folder goes with it.
+pub struct Gateway {
+    running: Option<app::Gateway>,
+    pub dir: TempDir,
+    pub certificates: DevelopmentCertificates,
+    pub address: SocketAddr,
+    pub observe: SocketAddr,
+}
+
+/// A configuration with one TLS listener, an observe port and a record file, around `services`.
+pub fn config(services: &str) -> String {
+    format!(
+        r#"version: scoregate/v1
+runtime: {{ workers: 2 }}
+listeners:
+  - name: public
+    address: 127.0.0.1:0
+    tls: {{ certificates: [ {{ cert: certs/server.pem, key: certs/server.key }} ] }}
+observe: {{ address: 127.0.0.1:0 }}
+telemetry: {{ records: {{ file: {{ path: records.jsonl }} }} }}
+drain: {{ delay: 0s, timeout: 5s }}
+tokens: {{ issuer: "https://tokens.test", signing_key: {{ file: signing.key }}, lifetime: 1h, leeway: 0s }}
+services:
+{services}"#
+    )
+}
+
+/// An AKS service with both keys and one replica; `more` is further YAML of the service, each line indented by four.
+pub fn service(name: &str, replica: SocketAddr, more: &str) -> String {
+    format!(
+        r#"  - name: {name}
+    compute_type: AKS
+    keys: {{ primary: {{ file: primary.key }}, secondary: {{ file: secondary.key }} }}
+    deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
+{more}
+"#
+    )
+}
+
+impl Gateway {
+    /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
+    pub async fn start(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["iris.test", "*.wild.test"];
+        let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("primary.key", KEY);
+        write("secondary.key", OTHER_KEY);
+        write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+        write("scoregate.yaml", config);
+        let source = Source::new(&dir.path().join("scoregate.yaml"));
+        let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let running = app::Gateway::start(source, loaded).await.unwrap();
+        let bound = running.bound().clone();
+        let address = bound.listeners[0].1;
+        let observe = bound.observe.unwrap();
+        Self { running: Some(running), dir, certificates, address, observe }
+    }
+
+    /// A path in the gateway's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The address of the listener of that name.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let bound = self.running().bound();
+        bound.listeners.iter().find(|(listener, _)| &**listener == name).unwrap().1
+    }
+
+    /// The gateway itself.
+    pub fn running(&self) -> &app::Gateway {
+        self.running.as_ref().unwrap()
+    }
+
+    /// The authority that clients trust.
+    pub fn ca(&self) -> &Path {
+        &self.certificates.ca
+    }
+
+    /// A TLS connection for HTTP/1.1, with SNI `localhost`.
+    pub async fn connect(&self) -> Connection {
+        Connection::tls(self.address, "localhost", self.ca()).await
+    }
+
+    /// An HTTP/2 connection.
+    pub async fn h2(&self) -> H2 {
+        H2::connect(self.address, "localhost", self.ca()).await
+    }
+
+    /// Sends `request` as it stands on a connection of its own and reads one answer.
+    pub async fn call(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut connection = self.connect().await;
+        connection.send(request).await;
+        connection.answer().await
+    }
+
+    /// A POST of `body` to the score path of `service` with `credential`.
+    pub async fn score(&self, service: &str, credential: Option<&str>, body: &str) -> Answer {
+        self.call(score_request(service, credential, body)).await
+    }
+
+    /// Waits until there are at least `count` records and gives all.
+    pub async fn records(&self, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} records"), async || {
+            let text = std::fs::read_to_string(self.path("records.jsonl")).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            (lines.len() >= count && text.ends_with('\n'))
+                .then(|| lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect())
+        })
+        .await
+    }
+
+    /// GET on the observe port: status and body.
+    pub async fn observe(&self, path: &str) -> (u16, String) {
+        let mut tcp = TcpStream::connect(self.observe).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: observe\r\nConnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        tcp.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// The value of one metric series, written as on the page; 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let (_, page) = self.observe("/metrics").await;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
+    }
+
+    /// Replaces a file of the gateway's folder at once.
+    pub fn replace(&self, name: &str, text: &str) {
+        let new = self.path(&format!("{name}.new"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// Drains the gateway; the folder stays.
+    pub async fn drain(&mut self) -> app::Drained {
+        self.running.take().unwrap().drain().await
+    }
+}
+
+/// A POST of `body` to the score path of `service`, for a connection that goes on.
+pub fn score_request(service: &str, credential: Option<&str>, body: &str) -> String {
+    let authorization = credential.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    format!(
+        "POST /api/v1/service/{service}/score HTTP/1.1\r\nHost: localhost\r\n{authorization}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}

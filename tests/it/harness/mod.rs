@@ -1,0 +1,26 @@
+//! A gateway, its clients and its upstreams for one test.
+//!
+//! Everything binds port 0 and lives as long as the test. Waits are polls with a generous bound: no test is decided by
+//! time.
+
+mod client;
+mod gateway;
+mod upstream;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use client::{Answer, Connection, H2};
+pub use gateway::{Gateway, KEY, OTHER_KEY, config, service};
+pub use upstream::{Seen, Upstream};
+
+/// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    for _ in 0..1500 {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to pass: {what}");
+}
