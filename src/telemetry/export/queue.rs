@@ -77,10 +77,22 @@ struct State {
     phase: Phase,
 }
 
-/// Whether batches find room; refusals are told in the log once per spell.
+/// Whether batches find room. The log tells the begin and the end of a spell of refusals.
 enum Flow {
     Free,
-    Refusing { records: u64 },
+    Refusing { records: u64, log: Log },
+}
+
+#[derive(Clone, Copy)]
+enum Log {
+    Owes,
+    Knows,
+}
+
+/// What the log is to be told, by the writer thread and without the lock: a log that is stuck must hold up no worker.
+enum News {
+    RefusalsBegan,
+    RefusalsEnded { records: u64 },
 }
 
 #[derive(PartialEq)]
@@ -145,10 +157,15 @@ impl Queue {
     pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
+            if let Some(news) = state.news() {
+                drop(state);
+                news.log();
+                state = self.lock();
+                continue;
+            }
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
-            state.end_of_refusals();
             if state.phase == Phase::Closed {
                 return None;
             }
@@ -218,25 +235,44 @@ impl State {
     }
 
     fn refused(&mut self, more: u64) {
-        match &mut self.flow {
-            Flow::Refusing { records } => *records += more,
-            Flow::Free => {
-                self.flow = Flow::Refusing { records: more };
-                tracing::warn!(
-                    "records come faster than they can be written; those without room are dropped and counted"
-                );
-            }
-        }
+        let (before, log) = match self.flow {
+            Flow::Free => (0, Log::Owes),
+            Flow::Refusing { records, log } => (records, log),
+        };
+        let records = before + more;
+        self.flow = Flow::Refusing { records, log };
     }
 
-    /// The queue is empty: a spell of refusals, if there was one, is over.
-    fn end_of_refusals(&mut self) {
-        if let Flow::Refusing { records } = self.flow {
-            self.flow = Flow::Free;
-            tracing::warn!(
+    /// A spell of refusals ends when the queue is empty: at most one per 16 MiB.
+    fn news(&mut self) -> Option<News> {
+        match self.flow {
+            Flow::Refusing { records, log } => match log {
+                Log::Owes => {
+                    let log = Log::Knows;
+                    self.flow = Flow::Refusing { records, log };
+                    Some(News::RefusalsBegan)
+                }
+                Log::Knows if self.jobs.is_empty() => {
+                    self.flow = Flow::Free;
+                    Some(News::RefusalsEnded { records })
+                }
+                Log::Knows => None,
+            },
+            Flow::Free => None,
+        }
+    }
+}
+
+impl News {
+    fn log(self) {
+        match self {
+            Self::RefusalsBegan => tracing::warn!(
+                "records come faster than they can be written; those without room are dropped and counted"
+            ),
+            Self::RefusalsEnded { records } => tracing::warn!(
                 records,
                 "the queue of records has room again; dropped until now"
-            );
+            ),
         }
     }
 }
