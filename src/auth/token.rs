@@ -571,7 +571,7 @@ mod tests {
     #[test]
     fn signing_keys_are_p256_in_pkcs8_or_sec1() {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.as_der().unwrap();
+        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().unwrap();
         let sec1 = pem("EC PRIVATE KEY", sec1.as_ref());
         // What 'openssl ecparam -genkey' writes without '-noout'.
         let with_parameters = format!(
