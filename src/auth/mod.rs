@@ -26,7 +26,7 @@ use crate::catalog::{AuthMode, ServiceName};
 use crate::error::Error;
 use crate::telemetry::record::Principal;
 
-pub use jwks::{JwksRegistry, JwksStatus, run as run_key_sets};
+pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
 pub use key::KeyPair;
 pub use oidc::OidcVerifier;
 pub use settings::{AuthSettings, JwksSource, KeySettings, OidcSettings, TokenSettings};

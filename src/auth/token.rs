@@ -315,10 +315,12 @@ mod tests {
         }
         let good = claims(&[]);
         let twice = good.replace('}', ",\"exp\":9999999999}");
+        let list = format!(r#"["{ISSUER}","ann","iris",{}]"#, NOW + 3600);
         let escaped = good.replace('}', ",\"\\u0065xp\":9999999999}");
         for broken in [
             &twice,
             &escaped,
+            &list,
             "[]",
             "null",
             "\"x\"",
@@ -369,8 +371,11 @@ mod tests {
             (r#"{"alg":"ES256","typ":"management+jwt"}"#.into(), INVALID),
             (r#"{"typ":"JWT"}"#.into(), INVALID),
             (r#"{"alg":null,"typ":"JWT"}"#.into(), INVALID),
-            (r#"["ES256",null,"JWT"]"#.into(), INVALID),
-            (r#"["ES256"]"#.into(), INVALID),
+            (format!(r#"["ES256","{kid}","JWT"]"#), INVALID),
+            (
+                format!(r#" {{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#),
+                None,
+            ),
             (header("").replace('}', "} x"), INVALID),
         ];
         for (header, refused) in table {

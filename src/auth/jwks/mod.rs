@@ -1,7 +1,7 @@
 //! Key sets of outside issuers: held for all snapshots, asked by the data plane, fetched by the control plane.
 //!
 //! The two planes meet in [`Jwks`] only. The data plane reads the current [`KeySet`] and may ask for a fetch and wait
-//! a moment for its end; the loop in [`refresh`](run) does the fetching. A failed fetch never takes a set away.
+//! a moment for its end; the loop in [`run`] does the fetching. A failed fetch never takes a set away.
 
 mod fetch;
 #[cfg(test)]
