@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
@@ -99,8 +98,7 @@ pub(super) fn assert_verdict(
 impl OwnKey {
     pub(super) fn new() -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let pkcs8: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-        let pem = pem("PRIVATE KEY", pkcs8.as_ref());
+        let pem = pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref());
         Self {
             settings: settings(&pem),
             public: pair.public_key().as_ref().to_vec(),

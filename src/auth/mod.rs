@@ -26,7 +26,7 @@ use crate::catalog::{AuthMode, ServiceName};
 use crate::error::Error;
 use crate::telemetry::record::Principal;
 
-pub use jwks::{JwksRegistry, JwksStatus, run as run_key_sets};
+pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
 pub use key::KeyPair;
 pub use oidc::OidcVerifier;
 pub use settings::{AuthSettings, JwksSource, KeySettings, OidcSettings, TokenSettings};
@@ -135,4 +135,88 @@ fn sha256(bytes: &[u8]) -> Digest {
     let mut digest = Digest::default();
     digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
     digest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use http::header::AUTHORIZATION;
+
+    use super::fixtures::{OwnKey, service};
+    use super::*;
+    use crate::error::Kind;
+
+    fn build(settings: &AuthSettings) -> Authenticator {
+        Authenticator::new(settings, &service(), &JwksRegistry::default()).unwrap()
+    }
+
+    /// The outcome, which none of these modes may have to wait for.
+    fn authenticate(authenticator: &Authenticator, value: Option<&str>) -> Result<Principal, Kind> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = value {
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+        }
+        headers.insert("x-api-key", "first".parse().unwrap());
+        let outcome = authenticator.authenticate(&headers).now_or_never();
+        outcome.unwrap().map_err(|error| error.kind)
+    }
+
+    fn keys() -> AuthSettings {
+        AuthSettings::Key(KeySettings {
+            primary: "first".into(),
+            secondary: Some("second".into()),
+        })
+    }
+
+    #[test]
+    fn each_mode_asks_for_its_own_credential_and_no_other() {
+        let own = OwnKey::new();
+        let now = SystemTime::now();
+        let token = mint(&own.settings, &service(), "ann", None, now).unwrap();
+        let token = format!("Bearer {token}");
+        let ann = Ok(Principal::Subject("ann".into()));
+        let (none, key) = (build(&AuthSettings::None), build(&keys()));
+        let tokens = build(&AuthSettings::Token(Arc::new(own.settings)));
+        for (authenticator, value, expected) in [
+            (&none, None, Ok(Principal::Anonymous)),
+            (&none, Some("Bearer whatever"), Ok(Principal::Anonymous)),
+            (&key, Some("Bearer first"), Ok(Principal::Key("primary"))),
+            (
+                &key,
+                Some("bearer  second"),
+                Ok(Principal::Key("secondary")),
+            ),
+            (&key, None, Err(Kind::AuthMissing)),
+            (&key, Some("Basic first"), Err(Kind::AuthMissing)),
+            (&key, Some("Bearer third"), Err(Kind::AuthInvalid)),
+            (&key, Some(&token), Err(Kind::AuthInvalid)),
+            (&tokens, Some(&token), ann.clone()),
+            (&tokens, Some(&token), ann),
+            (&tokens, None, Err(Kind::AuthMissing)),
+            (&tokens, Some("Bearer first"), Err(Kind::AuthInvalid)),
+        ] {
+            let outcome = authenticate(authenticator, value);
+            assert_eq!(outcome, expected, "{authenticator:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn debug_output_tells_the_mode_and_no_more() {
+        assert_eq!(format!("{:?}", build(&keys())), "Authenticator(key)");
+    }
+
+    #[test]
+    fn workers_share_an_authenticator_and_its_future_is_small() {
+        fn shared<T: Send + Sync>(_: &T) {}
+        let (none, headers) = (build(&AuthSettings::None), HeaderMap::new());
+        shared(&none);
+        let future = none.authenticate(&headers);
+        assert!(
+            size_of_val(&future) <= 768,
+            "{} bytes",
+            size_of_val(&future)
+        );
+    }
 }

@@ -116,3 +116,288 @@ fn unavailable() -> Error {
         "the issuer's keys are not available just now; try again",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use serde_json::json;
+    use tokio::task::JoinHandle;
+
+    use super::super::fixtures::*;
+    use super::super::jwks::issuer::{Answer, Issuer};
+    use super::super::run_key_sets;
+    use super::super::settings::JwksSource;
+    use super::*;
+
+    const INVALID: Option<Kind> = Some(Kind::AuthInvalid);
+    const UNAVAILABLE: Option<Kind> = Some(Kind::AuthUnavailable);
+
+    /// The control plane's part, ended with the test.
+    struct ControlPlane(JoinHandle<()>);
+
+    impl ControlPlane {
+        fn start(registry: &JwksRegistry) -> Self {
+            let registry = registry.clone();
+            Self(tokio::spawn(run_key_sets(registry, std::future::pending())))
+        }
+    }
+
+    impl Drop for ControlPlane {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+
+    fn verifier(registry: &JwksRegistry, jwks: JwksSource, audience: &str) -> OidcVerifier {
+        let settings = OidcSettings {
+            issuer: ISSUER.to_owned(),
+            audience: audience.to_owned(),
+            jwks,
+            leeway: Duration::from_secs(LEEWAY),
+        };
+        OidcVerifier::new(&settings, registry).unwrap()
+    }
+
+    /// A verifier whose keys are there already, fetched by nobody.
+    fn with_keys(keys: &[serde_json::Value]) -> OidcVerifier {
+        let source = JwksSource::File("/does/not/matter".into());
+        let verifier = verifier(&JwksRegistry::default(), source, SERVICE);
+        verifier.jwks.accept(&key_set(keys)).unwrap();
+        verifier
+    }
+
+    async fn check(verifier: &OidcVerifier, token: &str, refused: Option<Kind>, what: &str) {
+        let outcome = verifier.verify(token.as_bytes(), at(NOW)).await;
+        assert_verdict(&outcome, refused, what);
+    }
+
+    async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+        let poll = async {
+            while !condition().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let outcome = tokio::time::timeout(Duration::from_secs(10), poll).await;
+        outcome.unwrap_or_else(|_| panic!("not within 10 s: {what}"));
+    }
+
+    async fn loaded(verifier: &OidcVerifier) {
+        eventually("the key set is there", async || {
+            verifier.jwks.age().is_some()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn each_type_of_key_verifies_its_own_tokens_only() {
+        let [rs256, ps256] = Signer::rs256_and_ps256();
+        let signers = [
+            rs256,
+            ps256,
+            Signer::es256(),
+            Signer::es384(),
+            Signer::eddsa(),
+        ];
+        let names = ["rsa", "rsa-again", "p256", "p384", "ed"];
+        let keys: Vec<_> = signers
+            .iter()
+            .zip(names)
+            .map(|(signer, kid)| signer.jwk_named(kid, &[]))
+            .collect();
+        let verifier = with_keys(&keys);
+        for (signer, kid) in signers.iter().zip(names) {
+            let good = signer.token(Some(kid), &claims(&[]));
+            check(&verifier, &good, None, kid).await;
+            check(
+                &verifier,
+                &signer.token(None, &claims(&[])),
+                INVALID,
+                "no kid",
+            )
+            .await;
+            for other in names.iter().filter(|other| other[..2] != kid[..2]) {
+                let misnamed = signer.token(Some(other), &claims(&[]));
+                check(&verifier, &misnamed, INVALID, &format!("{kid} as {other}")).await;
+            }
+        }
+        let pinned = with_keys(&[signers[0].jwk_named("rsa", &[("alg", json!("RS256"))])]);
+        let ps256 = signers[1].token(Some("rsa"), &claims(&[]));
+        check(&pinned, &ps256, INVALID, "another padding than the key's").await;
+        let only = with_keys(&[signers[2].jwk.clone()]);
+        let unnamed = signers[2].token(None, &claims(&[]));
+        check(&only, &unnamed, None, "the only key needs no name").await;
+    }
+
+    #[tokio::test]
+    async fn only_access_tokens_are_taken() {
+        let signer = Signer::es256();
+        let verifier = with_keys(std::slice::from_ref(&signer.jwk));
+        for (typ, refused) in [
+            (r#","typ":"JWT""#, None),
+            (r#","typ":"at+jwt""#, None),
+            (r#","typ":"application/AT+JWT""#, None),
+            ("", None),
+            (r#","typ":"logout+jwt""#, INVALID),
+            (r#","typ":"dpop+jwt""#, INVALID),
+            (r#","typ":null"#, INVALID),
+            (r#","typ":"""#, INVALID),
+        ] {
+            let token = signer.sign(&format!(r#"{{"alg":"ES256"{typ}}}"#), &claims(&[]));
+            check(&verifier, &token, refused, typ).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn services_that_share_keys_share_no_verdicts() {
+        let (registry, signer) = (JwksRegistry::default(), Signer::es256());
+        let source = JwksSource::File("/does/not/matter".into());
+        let iris = verifier(&registry, source.clone(), "iris");
+        let wine = verifier(&registry, source, "wine");
+        iris.jwks
+            .accept(&key_set(std::slice::from_ref(&signer.jwk)))
+            .unwrap();
+        assert!(Arc::ptr_eq(&iris.jwks, &wine.jwks));
+        let token = signer.token(None, &claims(&[]));
+        check(&iris, &token, None, "its audience").await;
+        check(&iris, &token, None, "its audience, warm").await;
+        check(&wine, &token, INVALID, "another audience").await;
+    }
+
+    #[tokio::test]
+    async fn never_loaded_is_unavailable_and_not_open() {
+        let registry = JwksRegistry::default();
+        let issuer = Issuer::start(b"<html>").await;
+        let verifier = verifier(&registry, issuer.source(), SERVICE);
+        let signer = Signer::es256();
+        let token = signer.token(Some("a"), &claims(&[]));
+        check(&verifier, &token, UNAVAILABLE, "nothing was fetched").await;
+        let _control = ControlPlane::start(&registry);
+        eventually("it fails", async || verifier.jwks.last_error().is_some()).await;
+        check(
+            &verifier,
+            &token,
+            UNAVAILABLE,
+            "what was fetched is no key set",
+        )
+        .await;
+        issuer.answer(Answer::Document(key_set(&[signer.jwk_named("a", &[])])));
+        registry.refresh();
+        loaded(&verifier).await;
+        check(&verifier, &token, None, "the issuer is well again").await;
+        assert_eq!(verifier.jwks.last_error(), None);
+    }
+
+    #[tokio::test]
+    async fn a_rotated_key_counts_at_once_and_ends_warm_tokens() {
+        let (registry, old, new) = (JwksRegistry::default(), Signer::es256(), Signer::es256());
+        let issuer = Issuer::start(&key_set(&[old.jwk_named("old", &[])])).await;
+        let _control = ControlPlane::start(&registry);
+        let verifier = verifier(&registry, issuer.source(), SERVICE);
+        loaded(&verifier).await;
+        let old_token = old.token(Some("old"), &claims(&[]));
+        check(&verifier, &old_token, None, "cold").await;
+        check(&verifier, &old_token, None, "warm").await;
+
+        issuer.answer(Answer::Document(key_set(&[new.jwk_named("new", &[])])));
+        check(&verifier, &old_token, None, "the new set is not known yet").await;
+        assert_eq!(issuer.fetches(), 1);
+        let new_token = new.token(Some("new"), &claims(&[]));
+        check(&verifier, &new_token, None, "fetched for the unknown key").await;
+        assert_eq!(issuer.fetches(), 2);
+        check(
+            &verifier,
+            &old_token,
+            INVALID,
+            "withdrawn, though it was warm",
+        )
+        .await;
+        assert_eq!(issuer.fetches(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_key_withdrawn_under_its_old_name_ends_warm_tokens() {
+        let (old, new) = (Signer::es256(), Signer::es256());
+        let verifier = with_keys(&[old.jwk_named("a", &[])]);
+        let token = old.token(Some("a"), &claims(&[]));
+        check(&verifier, &token, None, "cold").await;
+        check(&verifier, &token, None, "warm").await;
+        verifier
+            .jwks
+            .accept(&key_set(&[new.jwk_named("a", &[])]))
+            .unwrap();
+        check(&verifier, &token, INVALID, "another key of that name").await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_unknown_keys_costs_one_fetch() {
+        let (registry, signer) = (JwksRegistry::default(), Signer::es256());
+        let issuer = Issuer::start(&key_set(&[signer.jwk_named("a", &[])])).await;
+        let _control = ControlPlane::start(&registry);
+        let verifier = verifier(&registry, issuer.source(), SERVICE);
+        loaded(&verifier).await;
+        let tokens: Vec<_> = (0..100)
+            .map(|number| signer.token(Some(&format!("unknown-{number}")), &claims(&[])))
+            .collect();
+        for chunk in tokens.chunks(10) {
+            let calls = chunk
+                .iter()
+                .map(|token| check(&verifier, token, INVALID, "unknown key"));
+            futures_util::future::join_all(calls).await;
+        }
+        assert_eq!(
+            issuer.fetches(),
+            2,
+            "the first load and one for all of them"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_down_issuer_takes_no_known_key_away() {
+        let (registry, signer) = (JwksRegistry::default(), Signer::es256());
+        let issuer = Issuer::start(&key_set(&[signer.jwk_named("a", &[])])).await;
+        let _control = ControlPlane::start(&registry);
+        let verifier = verifier(&registry, issuer.source(), SERVICE);
+        loaded(&verifier).await;
+        issuer.answer(Answer::Status(503));
+        registry.refresh();
+        eventually("it fails", async || verifier.jwks.last_error().is_some()).await;
+        let known = signer.token(Some("a"), &claims(&[]));
+        check(&verifier, &known, None, "stale keys still verify").await;
+        let unknown = signer.token(Some("b"), &claims(&[]));
+        check(&verifier, &unknown, UNAVAILABLE, "nobody can tell").await;
+        check(&verifier, &unknown, UNAVAILABLE, "nor when damped").await;
+        let status = &registry.status()[0];
+        assert!(status.age.is_some() && status.keys == Some(1));
+        assert!(status.last_error.as_ref().unwrap().contains("status 503"));
+    }
+
+    #[tokio::test]
+    async fn the_loop_of_a_set_ends_with_its_last_user() {
+        let registry = JwksRegistry::default();
+        let issuer = Issuer::start(&key_set(&[])).await;
+        let _control = ControlPlane::start(&registry);
+        for round in 1..=3 {
+            let verifier = verifier(&registry, issuer.source(), SERVICE);
+            loaded(&verifier).await;
+            assert_eq!(issuer.fetches(), round);
+        }
+        assert!(registry.status().is_empty());
+    }
+
+    #[tokio::test]
+    async fn key_sets_stop_with_the_process() {
+        let registry = JwksRegistry::default();
+        let issuer = Issuer::start(&key_set(&[])).await;
+        issuer.answer(Answer::Never);
+        let verifier = verifier(&registry, issuer.source(), SERVICE);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(run_key_sets(registry, async {
+            let _ = stopped.await;
+        }));
+        eventually("a fetch is under way", async || issuer.fetches() == 1).await;
+        stop.send(()).unwrap();
+        running.await.unwrap();
+        assert_eq!(verifier.jwks.age(), None);
+    }
+}

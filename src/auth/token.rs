@@ -315,10 +315,12 @@ mod tests {
         }
         let good = claims(&[]);
         let twice = good.replace('}', ",\"exp\":9999999999}");
+        let list = format!(r#"["{ISSUER}","ann","iris",{}]"#, NOW + 3600);
         let escaped = good.replace('}', ",\"\\u0065xp\":9999999999}");
         for broken in [
             &twice,
             &escaped,
+            &list,
             "[]",
             "null",
             "\"x\"",
@@ -369,8 +371,11 @@ mod tests {
             (r#"{"alg":"ES256","typ":"management+jwt"}"#.into(), INVALID),
             (r#"{"typ":"JWT"}"#.into(), INVALID),
             (r#"{"alg":null,"typ":"JWT"}"#.into(), INVALID),
-            (r#"["ES256",null,"JWT"]"#.into(), INVALID),
-            (r#"["ES256"]"#.into(), INVALID),
+            (format!(r#"["ES256","{kid}","JWT"]"#), INVALID),
+            (
+                format!(r#" {{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#),
+                None,
+            ),
             (header("").replace('}', "} x"), INVALID),
         ];
         for (header, refused) in table {
@@ -571,7 +576,7 @@ mod tests {
     #[test]
     fn signing_keys_are_p256_in_pkcs8_or_sec1() {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.as_der().unwrap();
+        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().unwrap();
         let sec1 = pem("EC PRIVATE KEY", sec1.as_ref());
         // What 'openssl ecparam -genkey' writes without '-noout'.
         let with_parameters = format!(

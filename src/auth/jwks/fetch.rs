@@ -228,3 +228,106 @@ impl fmt::Display for FetchError {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::issuer::{Answer, Issuer};
+    use super::*;
+
+    fn source(url: &str, ca: &[CertificateDer<'static>]) -> JwksSource {
+        let (url, ca) = (Url::parse(url).unwrap(), ca.to_vec());
+        JwksSource::Url { url, ca }
+    }
+
+    async fn fetch(source: JwksSource) -> Result<Bytes, String> {
+        let fetched = Fetcher::new(source).fetch().await;
+        fetched.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        for good in [
+            "https://issuer.example/keys",
+            "http://localhost:1/keys",
+            "http://127.0.0.1/keys",
+            "http://[::1]:8/keys",
+        ] {
+            assert_eq!(check(&source(good, &[])), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://issuer.example/keys",
+            "http://localhost.example/keys",
+            "http://10.0.0.1/keys",
+            "ftp://127.0.0.1/keys",
+            "file:///etc/passwd",
+            "https://user@issuer.example/keys",
+            "https://:secret@issuer.example/keys",
+        ] {
+            assert!(check(&source(bad, &[])).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_comes_over_http_and_over_trusted_tls_only() {
+        let plain = Issuer::start(b"keys").await;
+        assert_eq!(fetch(plain.source()).await.unwrap(), "keys");
+
+        let tls = Issuer::start_tls(b"keys").await;
+        assert_eq!(fetch(tls.source()).await.unwrap(), "keys");
+        let JwksSource::Url { url, .. } = tls.source() else {
+            panic!("a URL")
+        };
+        let stranger = Issuer::start_tls(b"keys").await;
+        let wrong_ca = source(url.as_str(), stranger.ca());
+        let error = fetch(wrong_ca).await.unwrap_err();
+        assert!(error.contains("TLS handshake failed"), "{error}");
+        assert_eq!(tls.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_a_plain_200_of_bounded_size_is_an_answer() {
+        let issuer = Issuer::start(b"").await;
+        for (answer, expected) in [
+            (Answer::Document(vec![b' '; MAX_DOCUMENT]), None),
+            (
+                Answer::Document(vec![b' '; MAX_DOCUMENT + 1]),
+                Some("limit"),
+            ),
+            (Answer::Chunked(vec![b' '; MAX_DOCUMENT]), None),
+            (Answer::Chunked(vec![b' '; MAX_DOCUMENT + 1]), Some("limit")),
+            (Answer::Status(500), Some("status 500")),
+            (Answer::Status(302), Some("status 302")),
+            (Answer::Status(204), Some("status 204")),
+            (Answer::Cut, Some("failed")),
+        ] {
+            issuer.answer(answer);
+            match (fetch(issuer.source()).await, expected) {
+                (Ok(_), None) => {}
+                (Err(error), Some(expected)) => assert!(error.contains(expected), "{error}"),
+                (outcome, expected) => panic!("got {outcome:?}, expected {expected:?}"),
+            }
+        }
+        assert_eq!(
+            issuer.fetches(),
+            8,
+            "no redirect is followed, nothing tried twice"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_up_to_the_same_size() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = || JwksSource::File(file.path().to_owned());
+        std::fs::write(file.path(), "keys").unwrap();
+        assert_eq!(fetch(source()).await.unwrap(), "keys");
+        file.as_file().set_len(MAX_DOCUMENT as u64 + 1).unwrap();
+        assert!(fetch(source()).await.unwrap_err().contains("larger than"));
+        let missing = JwksSource::File("/does/not/exist".into());
+        assert!(
+            fetch(missing)
+                .await
+                .unwrap_err()
+                .contains("reading the file failed")
+        );
+    }
+}

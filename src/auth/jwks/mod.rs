@@ -1,9 +1,11 @@
 //! Key sets of outside issuers: held for all snapshots, asked by the data plane, fetched by the control plane.
 //!
 //! The two planes meet in [`Jwks`] only. The data plane reads the current [`KeySet`] and may ask for a fetch and wait
-//! a moment for its end; the loop in [`refresh`](run) does the fetching. A failed fetch never takes a set away.
+//! a moment for its end; the loop in [`run`] does the fetching. A failed fetch never takes a set away.
 
 mod fetch;
+#[cfg(test)]
+pub(super) mod issuer;
 mod refresh;
 mod set;
 
@@ -255,4 +257,83 @@ fn source_name(source: &JwksSource) -> String {
 /// Nothing that runs under these locks leaves half a change behind, so a panic elsewhere does not spoil them.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{Signer, key_set};
+    use super::*;
+
+    fn jwks() -> Jwks {
+        Jwks::new(JwksSource::File("/does/not/matter".into()))
+    }
+
+    #[test]
+    fn requests_bring_about_one_fetch_per_interval() {
+        let (jwks, start) = (jwks(), Instant::now());
+        let ended = |jwks: &Jwks| lock(&jwks.progress).stage = Stage::Idle;
+        assert_eq!(jwks.ask(start), Answer::Wait);
+        assert_eq!(jwks.ask(start), Answer::Wait, "joins the one asked for");
+        lock(&jwks.progress).stage = Stage::Underway;
+        assert_eq!(jwks.ask(start), Answer::Wait, "joins the one under way");
+        ended(&jwks);
+        assert_eq!(jwks.ask(start), Answer::Damped);
+        let almost = start + REFETCH_INTERVAL - Duration::from_millis(1);
+        assert_eq!(jwks.ask(almost), Answer::Damped);
+        assert_eq!(jwks.ask(start + REFETCH_INTERVAL), Answer::Wait);
+    }
+
+    #[test]
+    fn a_generation_lasts_until_the_document_changes() {
+        let jwks = jwks();
+        let generation = || jwks.current().as_ref().map(|set| set.generation());
+        assert!(jwks.accept(b"no keys").is_err());
+        assert_eq!((generation(), jwks.age()), (None, None));
+        let first = key_set(&[Signer::es256().jwk]);
+        for (document, expected) in [
+            (&first[..], 1),
+            (&first, 1),
+            (br#"{"keys":[]}"#, 2),
+            (&first, 3),
+        ] {
+            jwks.accept(document).unwrap();
+            assert_eq!(generation(), Some(expected));
+        }
+        for broken in [
+            &b""[..],
+            b"<html>",
+            b"{}",
+            b"[]",
+            br#"{"keys":{}}"#,
+            br#"{"keys":[],"keys":[]}"#,
+        ] {
+            assert!(jwks.accept(broken).is_err());
+            assert_eq!(generation(), Some(3), "the last good set stays");
+        }
+    }
+
+    #[test]
+    fn one_source_has_one_set_while_it_is_in_use() {
+        let registry = JwksRegistry::default();
+        let get = |path: &str| registry.get(&JwksSource::File(path.into())).unwrap();
+        let (first, other) = (get("/a"), get("/b"));
+        assert!(Arc::ptr_eq(&first, &get("/a")));
+        assert!(!Arc::ptr_eq(&first, &other));
+        drop(first);
+        let in_use: Vec<_> = registry.status().into_iter().map(|s| s.source).collect();
+        assert_eq!(in_use, ["/b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_two_seconds_for_a_fetch_that_never_ends() {
+        let jwks = jwks();
+        jwks.accept(&key_set(&[])).unwrap();
+        let start = Instant::now();
+        assert_eq!(jwks.newer_than(1).await.err(), Some(NoNewer::Unavailable));
+        assert_eq!(start.elapsed(), REFETCH_WAIT);
+        assert!(
+            jwks.newer_than(0).await.is_ok(),
+            "the newer one is there already"
+        );
+    }
 }

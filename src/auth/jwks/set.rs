@@ -192,3 +192,99 @@ fn point(x: Vec<u8>, y: Vec<u8>, octets: usize) -> Option<DecodingKey> {
     let fits = x.len() == octets && y.len() == octets;
     fits.then(|| DecodingKey::from_ec_der(&[vec![4], x, y].concat()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::super::fixtures::{Signer, b64, key_set};
+    use super::*;
+
+    fn algorithms(jwk: &Value) -> Option<Vec<Algorithm>> {
+        let set = KeySet::parse(&key_set(std::slice::from_ref(jwk)), 1).unwrap();
+        set.keys.first().map(|key| key.algorithms.clone())
+    }
+
+    #[test]
+    fn the_type_of_a_key_decides_its_algorithms() {
+        let [rsa, _] = Signer::rs256_and_ps256();
+        for (jwk, expected) in [
+            (rsa.jwk_named("k", &[]), RSA),
+            (
+                rsa.jwk_named("k", &[("alg", json!("RS256"))]),
+                &[Algorithm::RS256],
+            ),
+            (Signer::es256().jwk, ES256),
+            (Signer::es384().jwk, ES384),
+            (Signer::eddsa().jwk, EDDSA),
+            (
+                Signer::eddsa().jwk_named("k", &[("alg", json!("Ed25519"))]),
+                EDDSA,
+            ),
+            (
+                Signer::es256().jwk_named(
+                    "k",
+                    &[("use", json!("sig")), ("key_ops", json!(["verify"]))],
+                ),
+                ES256,
+            ),
+        ] {
+            assert_eq!(algorithms(&jwk).as_deref(), Some(expected), "{jwk}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_verify_is_passed_over() {
+        let ec = |members: &[(&str, Value)]| Signer::es256().jwk_named("k", members);
+        let [rsa, _] = Signer::rs256_and_ps256();
+        for jwk in [
+            json!({"kty": "oct", "k": b64("secret"), "alg": "HS256"}),
+            json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA"}),
+            json!({"kty": "OKP", "crv": "X25519", "x": b64([1; 32])}),
+            json!({"kty": "OKP", "crv": "Ed25519", "x": b64([1; 31])}),
+            json!({"kid": "no type"}),
+            json!("no object"),
+            json!(null),
+            ec(&[("alg", json!("RS256"))]),
+            ec(&[("alg", json!("HS256"))]),
+            ec(&[("alg", json!("ES384"))]),
+            ec(&[("alg", json!("ECDH-ES"))]),
+            ec(&[("use", json!("enc"))]),
+            ec(&[("key_ops", json!(["sign"]))]),
+            ec(&[("crv", json!("P-521"))]),
+            ec(&[("crv", json!("secp256k1"))]),
+            ec(&[("x", json!(b64([1; 31])))]),
+            ec(&[("x", json!("not base64!"))]),
+            ec(&[("kid", json!(7))]),
+            rsa.jwk_named("k", &[("n", json!(b64([0xff; 128])))]),
+            rsa.jwk_named("k", &[("n", json!(b64(vec![0xff; 1025])))]),
+        ] {
+            assert_eq!(algorithms(&jwk), None, "{jwk}");
+        }
+        let set = key_set(&[json!({"kty": "oct", "k": "AAAA"}), ec(&[])]);
+        assert_eq!(KeySet::parse(&set, 1).unwrap().len(), 1, "the rest counts");
+    }
+
+    #[test]
+    fn a_key_is_found_by_name_or_by_being_the_only_one() {
+        let key = |kid| Signer::es256().jwk_named(kid, &[]);
+        let set = |keys: &[Value]| KeySet::parse(&key_set(keys), 1).unwrap();
+        let found = |set: &KeySet, kid| match set.find(kid) {
+            Lookup::Found(keys) => Some(keys.len()),
+            Lookup::Unknown => Some(0),
+            Lookup::Unnamed => None,
+        };
+        let one = set(&[key("a")]);
+        assert_eq!(found(&one, None), Some(1));
+        assert_eq!(found(&one, Some("a")), Some(1));
+        assert_eq!(found(&one, Some("A")), Some(0));
+        let three = set(&[key("a"), key("b"), key("a")]);
+        assert_eq!(found(&three, None), None);
+        assert_eq!(found(&three, Some("a")), Some(2));
+        assert_eq!(found(&three, Some("")), Some(0));
+        assert_eq!(found(&set(&[]), None), None);
+        let nameless = set(&[Signer::es256().jwk]);
+        assert_eq!(found(&nameless, None), Some(1));
+        assert_eq!(found(&nameless, Some("a")), Some(0));
+    }
+}
