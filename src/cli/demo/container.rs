@@ -1,5 +1,5 @@
-//! Owns the demo's model container: an HTTP/1.1 server on loopback that closes each connection after one answer, as the
-//! stock Azure ML inference server does. What it answers is `contract`'s part.
+//! Owns the demo's model container: an HTTP/1.1 server on loopback that closes each connection after one
+//! answer, as the stock Azure ML inference server does. What it answers is `contract`'s part.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,7 +24,8 @@ use super::model::Model;
 const CONNECTION_LIMIT: usize = 256;
 /// From accept to the last header byte.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
-/// From accept to the close: one connection carries one call, so this bounds slow bodies and slow readers alike.
+/// From accept to the close: one connection carries one call, so this bounds slow bodies and slow readers
+/// alike.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
 /// From the shutdown to the end of the calls in flight.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -55,8 +56,8 @@ impl Container {
         self.address
     }
 
-    /// Serves until `shutdown` is ready, then refuses connections and ends within 5 s. It spawns no task: the connections
-    /// live in this future, and dropping it cuts them.
+    /// Serves until `shutdown` is ready, then refuses connections and ends within 5 s. It spawns no task: the
+    /// connections live in this future, and dropping it cuts them.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let (serving, stopped) = watch::channel(());
         let mut connections = FuturesUnordered::new();
@@ -66,7 +67,9 @@ impl Container {
                 () = &mut shutdown => break,
                 Some(()) = connections.next() => {}
                 accepted = self.listener.accept(), if connections.len() < CONNECTION_LIMIT => match accepted {
-                    Ok((stream, _)) => connections.push(connection(stream, Arc::clone(&self.model), stopped.clone())),
+                    Ok((stream, _)) => {
+                        connections.push(connection(stream, Arc::clone(&self.model), stopped.clone()));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the demo's container cannot accept a connection");
                         sleep(ACCEPT_PAUSE).await;
@@ -324,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_413_even_for_a_client_that_writes_it_all_first() {
         let server = start().await;
-        let received = call(server.address, "POST /score", "", &" ".repeat(3 << 20)).await;
+        let received = call(server.address, "POST /score", "", &" ".repeat(7 << 20)).await;
         assert_eq!((received.status, received.message().as_str()), (413, "body: more than 1048576 bytes"));
     }
 

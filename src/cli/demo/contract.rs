@@ -1,8 +1,10 @@
-//! Owns what the demo's container answers: the HTTP contract of the Azure ML inference server around the demo's model.
+//! Owns what the demo's container answers: the HTTP contract of the Azure ML inference server around the
+//! demo's model.
 //!
-//! Routes, headers, messages and their quirks are those seen from azureml-inference-server-http 1.5.1; the oddest: 404 and
-//! 405 of its router carry none of the id headers. Three things differ: a form-encoded POST is read like any other (the
-//! stock server hands the model an empty text), the body is bounded, and a 405 says what is allowed.
+//! Routes, headers, messages and their quirks are those seen from azureml-inference-server-http 1.5.1; the
+//! oddest: 404 and 405 of its router carry none of the id headers. Three things differ: a form-encoded POST
+//! is read like any other (the stock server hands the model an empty text), the body is bounded, and a 405
+//! says what is allowed.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -22,8 +24,8 @@ use super::swagger;
 
 /// Body of a POST, in bytes: some 40,000 flowers.
 const BODY_LIMIT: usize = 1 << 20;
-/// Read and dropped of a body over the limit, in bytes, so that a client that writes before it reads gets to see the 413;
-/// beyond it the connection is reset.
+/// Read and dropped of a body over the limit, in bytes, so that a client that writes before it reads gets to
+/// see the 413; beyond it the connection is reset.
 const DISCARD_LIMIT: usize = 8 << 20;
 /// Bytes of each id header (`HEADER_LIMIT` in the stock server's routes.py).
 const ID_LIMIT: usize = 100;
@@ -48,7 +50,7 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub(super) async fn answer(model: &Model, request: Request<Incoming>) -> Answer {
     let mut answer = match Route::of(request.method(), request.uri().path()) {
         Ok(route) => identified(route, model, request).await,
-        Err(refused) => refused,
+        Err(refusal) => refusal.answer(),
     };
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
@@ -86,7 +88,8 @@ impl Ids {
         Self { request, client, legacy, trace: headers.get(TRACE_ID).cloned() }
     }
 
-    /// Forgets ids that are too long to be given back. Fails with the message for the caller if there were any.
+    /// Forgets ids that are too long to be given back. Fails with the message for the caller if there were
+    /// any.
     fn drop_oversized(&mut self) -> Result<(), &'static str> {
         let oversized = |id: &Option<HeaderValue>| id.as_ref().is_some_and(|id| id.len() > ID_LIMIT);
         if oversized(&self.request) {
@@ -124,25 +127,26 @@ enum Route {
     Options(&'static str),
 }
 
+/// What the router does not let through.
+enum Refusal {
+    NotFound,
+    /// Carries the methods that would have been.
+    NotAllowed(&'static str),
+}
+
 impl Route {
-    /// The route, or the 404 or 405 that takes its place.
-    fn of(method: &Method, path: &str) -> Result<Self, Answer> {
+    fn of(method: &Method, path: &str) -> Result<Self, Refusal> {
         let (route, allowed) = match path {
             "/" => (Self::Health, "GET, HEAD, OPTIONS"),
             "/score" => (Self::Score, "GET, HEAD, OPTIONS, POST"),
             "/swagger.json" => (Self::Swagger, "GET, HEAD, OPTIONS"),
-            _ => {
-                return Err(failure(StatusCode::NOT_FOUND, "The requested URL was not found on the server."));
-            }
+            _ => return Err(Refusal::NotFound),
         };
         match (route, method) {
             (Self::Score, &Method::POST | &Method::OPTIONS) => Ok(Self::Score),
             (route, &Method::GET | &Method::HEAD) => Ok(route),
             (_, &Method::OPTIONS) => Ok(Self::Options(allowed)),
-            _ => {
-                let message = "The method is not allowed for the requested URL.";
-                Err(allowing(allowed, failure(StatusCode::METHOD_NOT_ALLOWED, message)))
-            }
+            _ => Err(Refusal::NotAllowed(allowed)),
         }
     }
 
@@ -152,6 +156,20 @@ impl Route {
             Self::Score => score(model, request).await,
             Self::Swagger => describe(request.uri().query().unwrap_or_default()),
             Self::Options(allowed) => allowing(allowed, text("")),
+        }
+    }
+}
+
+impl Refusal {
+    fn answer(self) -> Answer {
+        match self {
+            Self::NotFound => {
+                failure(StatusCode::NOT_FOUND, "The requested URL was not found on the server.")
+            }
+            Self::NotAllowed(methods) => {
+                let message = "The method is not allowed for the requested URL.";
+                allowing(methods, failure(StatusCode::METHOD_NOT_ALLOWED, message))
+            }
         }
     }
 }
@@ -172,7 +190,8 @@ async fn score(model: &Model, request: Request<Incoming>) -> Answer {
     }
 }
 
-/// The part a score.py plays in the stock server; bad input is the caller's fault and no failure of the function.
+/// The part a score.py plays in the stock server; bad input is the caller's fault and no failure of the
+/// function.
 fn run(model: &Model, flowers: impl FnOnce() -> Result<Vec<Measurements>, InputError>) -> Answer {
     let started = Instant::now();
     let mut answer = match flowers() {
@@ -242,7 +261,8 @@ fn text(body: &'static str) -> Answer {
     answer
 }
 
-/// The stock server marks whatever its own answer type carries, not just answers of the model. Spelled as Python does.
+/// The stock server marks whatever its own answer type carries, not just answers of the model. Spelled as
+/// Python does.
 fn from_model(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(X_MS_RUN_FUNCTION_FAILED, HeaderValue::from_static("False"));
     answer

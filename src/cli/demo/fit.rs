@@ -1,15 +1,16 @@
 //! Owns the fit of the demo's model, run by tests only: the program ships its result, `weights.json`.
 //!
-//! Maximum likelihood with an L2 penalty, found by Newton's method from zeros. The penalty covers the intercepts too: the
-//! softmax does not change when all three species' weights move together, and so the penalty alone makes the minimum
-//! unique and the Hessian positive definite.
+//! Maximum likelihood with an L2 penalty, found by Newton's method from zeros. The penalty covers the
+//! intercepts too: the softmax does not change when all three species' weights move together, and so the
+//! penalty alone makes the minimum unique and the Hessian positive definite.
 
 use super::iris::{Flower, Species};
 use super::model::{Class, Model};
 
 /// Weight of half the squared norm of all 15 parameters against the sum of the 150 log likelihoods.
 const PENALTY: f64 = 0.1;
-/// Newton doubles the right digits with each step; a gradient this small is far below what the weights are compared to.
+/// Newton doubles the right digits with each step; a gradient this small is far below what the weights are
+/// compared to.
 const GRADIENT_TOLERANCE: f64 = 1e-10;
 const MAX_STEPS: usize = 50;
 
@@ -78,10 +79,11 @@ fn derivatives(parameters: &Vector, flowers: &[Flower]) -> (Vector, Matrix) {
 /// Gaussian elimination; no pivoting, as the matrix is positive definite.
 fn solve(mut matrix: Matrix, mut right: Vector) -> Vector {
     for pivot in 0..PARAMETERS {
+        let above = matrix[pivot];
         for row in pivot + 1..PARAMETERS {
-            let factor = matrix[row][pivot] / matrix[pivot][pivot];
-            for column in pivot..PARAMETERS {
-                matrix[row][column] -= factor * matrix[pivot][column];
+            let factor = matrix[row][pivot] / above[pivot];
+            for (value, above) in matrix[row].iter_mut().zip(&above).skip(pivot) {
+                *value -= factor * above;
             }
             right[row] -= factor * right[pivot];
         }

@@ -1,8 +1,9 @@
 //! Owns the 150 iris measurements that the demo's model is fitted on and that the demo scores.
 //!
-//! They are those of R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7 (1936),
-//! collected by E. Anderson; public domain. The copy here follows scikit-learn's `iris.csv`, which keeps Fisher's values
-//! in rows 35 and 38 where the widely copied UCI file has typing errors; the species codes are written out as names.
+//! They are those of R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of
+//! Eugenics 7 (1936), collected by E. Anderson; public domain. The copy here follows scikit-learn's
+//! `iris.csv`, which keeps Fisher's values in rows 35 and 38 where the widely copied UCI file has typing
+//! errors; the species codes are written out as names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -70,8 +71,8 @@ pub struct Flower {
 /// The 150 flowers in the file's order: 50 setosa, 50 versicolor, 50 virginica.
 ///
 /// # Errors
-/// Names the line of the data file that cannot be read. The file is part of the program and a test reads it, so this
-/// means an edit to the file went wrong.
+/// Names the line of the data file that cannot be read. The file is part of the program and a test reads it,
+/// so this means an edit to the file went wrong.
 pub fn flowers() -> Result<Vec<Flower>> {
     CSV.lines()
         .enumerate()
@@ -108,8 +109,8 @@ mod tests {
 
     #[test]
     fn the_sums_are_those_of_fishers_table() {
-        // Fisher 1936, table 2: means of 50 plants; setosa 5.006 3.428 1.462 0.246, versicolor 5.936 2.770 4.260 1.326,
-        // virginica 6.588 2.974 5.552 2.026. The UCI copy misses setosa's (3.418, 1.464, 0.244).
+        // Fisher 1936, table 2: means of 50 plants; setosa 5.006 3.428 1.462 0.246, versicolor 5.936 2.770
+        // 4.260 1.326, virginica 6.588 2.974 5.552 2.026. The UCI copy misses setosa's (3.418, 1.464, 0.244).
         let means =
             [[5.006, 3.428, 1.462, 0.246], [5.936, 2.770, 4.260, 1.326], [6.588, 2.974, 5.552, 2.026]];
         for (mean, group) in means.iter().zip(flowers().unwrap().chunks(50)) {

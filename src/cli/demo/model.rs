@@ -1,8 +1,9 @@
-//! Owns the demo's model: a multinomial logistic regression over the four raw measurements, read from `weights.json`.
+//! Owns the demo's model: a multinomial logistic regression over the four raw measurements, read from
+//! `weights.json`.
 //!
-//! The score of a species is its intercept plus the dot product of its coefficients with the measurements (centimetres,
-//! not standardised); the probabilities are the softmax of the three scores. `fit` made the file and a test refits it:
-//! `cargo test --lib demo::model -- --ignored` writes it anew.
+//! The score of a species is its intercept plus the dot product of its coefficients with the measurements
+//! (centimetres, not standardised); the probabilities are the softmax of the three scores. `fit` made the
+//! file and a test refits it: `cargo test --lib demo::model -- --ignored` writes it anew.
 
 use serde::{Deserialize, Serialize};
 

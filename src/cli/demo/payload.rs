@@ -1,5 +1,6 @@
-//! Owns the JSON the demo's model takes and gives: `{"data": [[5.1, 3.5, 1.4, 0.2], ..]}` in, the shape of the Azure ML
-//! samples, and `{"species": ["setosa", ..], "probabilities": [[0.98, 0.02, 0.0], ..]}` out, one entry per flower.
+//! Owns the JSON the demo's model takes and gives: `{"data": [[5.1, 3.5, 1.4, 0.2], ..]}` in, the shape of
+//! the Azure ML samples, and `{"species": ["setosa", ..], "probabilities": [[0.98, 0.02, 0.0], ..]}` out, one
+//! entry per flower.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,8 +41,9 @@ pub(super) fn flowers_in_body(body: &str) -> Result<Vec<Measurements>, InputErro
     flowers("body", &value)
 }
 
-/// The flowers in the query of a GET. As in the stock server, each value is read as JSON, or else as text, and a
-/// parameter given several times becomes an array: `?data=[[5,3,1,0]]` and `?data=[5,3,1,0]&data=[6,3,5,2]` both work.
+/// The flowers in the query of a GET. As in the stock server, each value is read as JSON, or else as text,
+/// and a parameter given several times becomes an array: `?data=[[5,3,1,0]]` and
+/// `?data=[5,3,1,0]&data=[6,3,5,2]` both work.
 pub(super) fn flowers_in_query(query: &str) -> Result<Vec<Measurements>, InputError> {
     let mut parameters: BTreeMap<_, Vec<Value>> = BTreeMap::new();
     for (name, text) in url::form_urlencoded::parse(query.as_bytes()) {

@@ -1,7 +1,9 @@
-//! Owns the API description of the demo's model, in the three versions that the Azure ML inference server offers.
+//! Owns the API description of the demo's model, in the three versions that the Azure ML inference server
+//! offers.
 //!
-//! The operation ids and the names of the schemas are those of the stock server's templates (azureml-inference-server-http
-//! 1.5.1, `swagger2_template.json` and `swagger3_template.json`), as clients generated from them rely on the names.
+//! The operation ids and the names of the schemas are those of the stock server's templates
+//! (azureml-inference-server-http 1.5.1, `swagger2_template.json` and `swagger3_template.json`), as clients
+//! generated from them rely on the names.
 
 use serde_json::{Value, json};
 
@@ -11,7 +13,8 @@ use super::payload::MAX_CENTIMETRES;
 const TITLE: &str = "iris";
 const DESCRIPTION: &str = "Species of an iris from its four measurements: the model of scoregate's demo";
 
-/// The document that `?version=` asks for; `None` for a version that there is none of. Without a version it is 2.
+/// The document that `?version=` asks for; `None` for a version that there is none of. Without a version it
+/// is 2.
 pub(super) fn document(version: Option<&str>) -> Option<Value> {
     match version {
         None | Some("2" | "2.0") => Some(swagger_2()),
@@ -71,7 +74,10 @@ fn openapi(version: &str) -> Value {
         "paths": {
             "/": { "get": {
                 "operationId": "ServiceHealthCheck",
-                "responses": { "200": answer("Healthy", "text/html", json!({ "type": "string" })), "default": failed },
+                "responses": {
+                    "200": answer("Healthy", "text/html", json!({ "type": "string" })),
+                    "default": failed,
+                },
             } },
             "/score": { "post": {
                 "operationId": "RunMLService",
@@ -81,13 +87,21 @@ fn openapi(version: &str) -> Value {
                     "content": { json: { "schema": { "$ref": "#/components/schemas/ServiceInput" } } },
                 },
                 "responses": {
-                    "200": answer("One entry per flower.", json, json!({ "$ref": "#/components/schemas/ServiceOutput" })),
+                    "200": answer(
+                        "One entry per flower.",
+                        json,
+                        json!({ "$ref": "#/components/schemas/ServiceOutput" })
+                    ),
                     "default": failed,
                 },
             } },
             "/swagger.json": { "get": {
                 "operationId": "GetSwaggerSpec",
-                "parameters": [{ "name": "version", "in": "query", "schema": { "type": "string", "enum": ["2", "3", "3.1"] } }],
+                "parameters": [{
+                    "name": "version",
+                    "in": "query",
+                    "schema": { "type": "string", "enum": ["2", "3", "3.1"] },
+                }],
                 "responses": { "200": answer("This document.", json, json!({ "type": "object" })), "default": failed },
             } },
         },
