@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import select
+import socket
 import subprocess
 import time
 
@@ -110,6 +111,14 @@ class Gateway:
     @property
     def port(self):
         return int(self.ready["listeners"]["public"].rsplit(":", 1)[1])
+
+    def accepts(self):
+        """Whether the public port takes a connection. Nothing is sent on it, so it leaves no record."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except ConnectionError:
+            return False
+        return True
 
     def observe(self, path):
         """An answer of the port for metrics and health; no scoring call, so it leaves no record."""

@@ -80,6 +80,7 @@ def test_metrics_are_served(gateway):
 
 
 def test_sigterm_lets_the_call_in_flight_finish(caller, gateway, tmp_path):
+    """Readiness goes first, then the door is shut, and the call that is inside still gets its answer."""
     started, until = tmp_path / "started", tmp_path / "until"
     answers = []
 
@@ -95,6 +96,7 @@ def test_sigterm_lets_the_call_in_flight_finish(caller, gateway, tmp_path):
         gateway.signal(signal.SIGTERM)
         eventually("readiness is gone", lambda: gateway.observe("/readyz").status_code == 503)
         assert gateway.observe("/livez").status_code == 200
+        eventually("new connections are refused", lambda: not gateway.accepts())
     finally:
         until.touch()
         background.join()
