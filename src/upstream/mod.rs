@@ -1,5 +1,133 @@
 //! The upstream leg: replicas, the connections to them, and one attempt to have a request answered.
+//!
+//! A call takes a [`Connection`] from its worker's [`Pools`] and gives it the request; the answer's body carries the
+//! connection on and gives it back at a clean end. Whatever is odd closes the connection, so that no call can ever get
+//! a byte that was meant for another. Dropping a future or a body cancels the call at the replica.
 
+mod connect;
+mod h1;
+mod h2;
+mod pool;
+mod replica;
 mod settings;
 
+use std::time::Duration;
+
+use http::{Request, Response};
+
+use crate::error::{Error, Kind};
+use crate::wire::Body;
+
+pub use pool::Pools;
+pub use replica::{InFlightGuard, Replica};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
+
+/// The right to make one call to a replica.
+pub struct Connection {
+    transport: Transport,
+    connect_time: Option<Duration>,
+}
+
+enum Transport {
+    H1(h1::Lease),
+    H2(h2::Lease),
+}
+
+/// A call that got no answer.
+#[derive(Debug)]
+pub struct SendError {
+    /// What went wrong. A fault of the client's body is passed on as its source told it.
+    pub error: Error,
+    /// The request, untouched, if not one byte of it went out, as happens on a pooled connection that the replica has
+    /// just closed: another connection may be tried. A request that may have reached the replica is never given back.
+    pub unsent: Option<Box<Request<Body>>>,
+}
+
+impl Connection {
+    /// How long look-up and handshakes took; `None` if the connection was there already.
+    #[must_use]
+    pub const fn connect_time(&self) -> Option<Duration> {
+        self.connect_time
+    }
+
+    /// Sends `request` and waits for the answer's head; the answer's body is pulled from the connection.
+    ///
+    /// The request has its final fields, `Host` among them, but those that frame it: these follow from the body. The
+    /// target is path and query. The returned fields are free of framing and hop-by-hop fields as well; the body's size
+    /// hint is exact if the replica told the length.
+    ///
+    /// # Errors
+    /// [`SendError`]; kinds [`Kind::UpstreamTimeout`], [`Kind::UpstreamReset`], [`Kind::UpstreamProtocol`] and whatever
+    /// the request's body fails with. The answer's body fails with the same kinds.
+    pub async fn send(
+        self,
+        request: Request<Body>,
+        deadlines: &Deadlines,
+    ) -> Result<Response<Body>, SendError> {
+        match self.transport {
+            Transport::H1(lease) => lease.send(request, deadlines).await,
+            Transport::H2(lease) => lease.send(request, deadlines).await,
+        }
+    }
+
+    const fn pooled_h1(lease: h1::Lease) -> Self {
+        Self {
+            transport: Transport::H1(lease),
+            connect_time: None,
+        }
+    }
+
+    const fn pooled_h2(lease: h2::Lease) -> Self {
+        Self {
+            transport: Transport::H2(lease),
+            connect_time: None,
+        }
+    }
+
+    const fn new_h1(lease: h1::Lease, connect_time: Duration) -> Self {
+        Self {
+            transport: Transport::H1(lease),
+            connect_time: Some(connect_time),
+        }
+    }
+
+    const fn new_h2(lease: h2::Lease, connect_time: Duration) -> Self {
+        Self {
+            transport: Transport::H2(lease),
+            connect_time: Some(connect_time),
+        }
+    }
+}
+
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            unsent: None,
+        }
+    }
+}
+
+fn first_byte_timeout(deadlines: &Deadlines, label: &str) -> Error {
+    let limit = deadlines.first_byte;
+    let message = format!("the replica did not answer within limits.scoring_timeout ({limit:?})");
+    Error::new(Kind::UpstreamTimeout, message).with_detail(label)
+}
+
+fn idle_timeout(deadlines: &Deadlines, label: &str) -> Error {
+    let limit = deadlines.idle;
+    let message = format!("the replica's answer paused for limits.idle_timeout ({limit:?})");
+    Error::new(Kind::UpstreamTimeout, message).with_detail(label)
+}
+
+fn reset(message: &'static str, label: &str, cause: impl std::fmt::Display) -> Error {
+    Error::new(Kind::UpstreamReset, message).with_detail(format_args!("{label}: {cause}"))
+}
+
+fn protocol_violation(label: &str, cause: impl std::fmt::Display) -> Error {
+    const MESSAGE: &str = "the replica's answer is not acceptable HTTP";
+    Error::new(Kind::UpstreamProtocol, MESSAGE).with_detail(format_args!("{label}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;
