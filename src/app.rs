@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::auth::JwksRegistry;
+use crate::auth::{self, JwksRegistry};
 use crate::control::config::{DrainSettings, Loaded, Source};
 use crate::control::{self, Observe, Publisher, Reloader};
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
@@ -83,7 +83,7 @@ impl Gateway {
         let workers = plane.start(sockets.per_worker)?;
         let reloader = Arc::new(Reloader::new(source, loaded, publisher, Arc::clone(&metrics)));
 
-        lifecycle::spawn("jwks", crate::auth::jwks::run(jwks, Arc::clone(&metrics)));
+        lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));
         lifecycle::spawn("config watch", control::watch(Arc::clone(&reloader)));
         if let Some((_, listener)) = observe {
             let observe = Observe {
@@ -266,4 +266,3 @@ async fn sweep(worker: Rc<Worker>) {
 }
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-

@@ -235,9 +235,7 @@ impl Kind {
             Self::TargetTooLong | Self::HeadersTooLarge => Reason::HeadersTooLarge,
             Self::BodyTooLarge => Reason::BodyTooLarge,
             Self::BodyTimeout | Self::WriteTimeout => Reason::ClientStalled,
-            Self::UnknownService | Self::UnknownDeployment | Self::UnknownPath => {
-                Reason::UnknownService
-            }
+            Self::UnknownService | Self::UnknownDeployment | Self::UnknownPath => Reason::UnknownService,
             Self::AuthMissing => Reason::AuthMissing,
             Self::AuthInvalid => Reason::AuthInvalid,
             Self::AuthExpired => Reason::AuthExpired,
@@ -271,11 +269,7 @@ pub struct Error {
 impl Error {
     /// A failure with its sentence for the caller.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            detail: None,
-        }
+        Self { kind, message: message.into(), detail: None }
     }
 
     /// Adds what only the log may say.

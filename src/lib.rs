@@ -19,3 +19,5 @@ pub mod upstream;
 pub mod telemetry;
 
 pub mod control;
+
+pub mod cli;

@@ -22,10 +22,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<&[u8], Error> {
         ));
     }
     if value.len() > MAX_LEN {
-        return Err(Error::new(
-            Kind::AuthInvalid,
-            "the Authorization header is longer than 16384 bytes",
-        ));
+        return Err(Error::new(Kind::AuthInvalid, "the Authorization header is longer than 16384 bytes"));
     }
     let end_of_scheme = value.iter().position(|b| *b == b' ');
     let (scheme, rest) = value.split_at(end_of_scheme.unwrap_or(value.len()));
@@ -38,10 +35,7 @@ pub(super) fn credential(headers: &HeaderMap) -> Result<&[u8], Error> {
 }
 
 fn missing() -> Error {
-    Error::new(
-        Kind::AuthMissing,
-        "no credential: send the header 'Authorization: Bearer KEY-OR-TOKEN'",
-    )
+    Error::new(Kind::AuthMissing, "no credential: send the header 'Authorization: Bearer KEY-OR-TOKEN'")
 }
 
 #[cfg(test)]
@@ -95,12 +89,9 @@ mod tests {
     #[test]
     fn two_headers_or_a_huge_one_are_refused() {
         let huge = [b"Bearer ".as_slice(), &[b'a'; MAX_LEN]].concat();
-        for values in [
-            &[&b"Bearer abc"[..], b"Bearer abc"][..],
-            &[b"Bearer abc", b"Basic abc"],
-            &[b"", b""],
-            &[&huge],
-        ] {
+        for values in
+            [&[&b"Bearer abc"[..], b"Bearer abc"][..], &[b"Bearer abc", b"Basic abc"], &[b"", b""], &[&huge]]
+        {
             let error = credential(&headers(values)).unwrap_err();
             assert_eq!(error.kind, Kind::AuthInvalid);
         }

@@ -34,16 +34,12 @@ impl TokenCache {
     /// does not free half of it, everything does, so that room is not sought again at each insertion.
     pub(super) fn insert(&self, token: Digest, verified: Verified, generation: u64, now: Duration) {
         if self.tokens.len() >= MAX_TOKENS {
-            self.tokens
-                .retain(|_, entry| entry.generation == generation && !entry.verified.is_over(now));
+            self.tokens.retain(|_, entry| entry.generation == generation && !entry.verified.is_over(now));
             if self.tokens.len() > MAX_TOKENS / 2 {
                 self.tokens.clear();
             }
         }
-        let entry = Entry {
-            verified,
-            generation,
-        };
+        let entry = Entry { verified, generation };
         self.tokens.insert(token, entry);
     }
 

@@ -83,10 +83,7 @@ impl Expected {
         if claims.iat.is_some_and(|iat| iat.0 > latest) {
             return Err(invalid("the token was issued in the future (iat)"));
         }
-        Ok(Verified {
-            subject: subject.into(),
-            until: exp.0.saturating_add(self.leeway),
-        })
+        Ok(Verified { subject: subject.into(), until: exp.0.saturating_add(self.leeway) })
     }
 }
 
@@ -145,9 +142,7 @@ impl<'de> Deserialize<'de> for NumericDate {
             }
 
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<NumericDate, E> {
-                Duration::try_from_secs_f64(seconds)
-                    .map(NumericDate)
-                    .map_err(E::custom)
+                Duration::try_from_secs_f64(seconds).map(NumericDate).map_err(E::custom)
             }
         }
 

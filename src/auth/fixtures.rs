@@ -62,32 +62,20 @@ pub(super) fn message(header: &str, claims: &str) -> String {
 pub(super) fn claims(edits: &[(&str, &str)]) -> String {
     let issuer = json!(ISSUER).to_string();
     let (iat, exp) = (NOW.to_string(), (NOW + 3600).to_string());
-    let mut claims = vec![
-        ("iss", &*issuer),
-        ("sub", "\"ann\""),
-        ("aud", "\"iris\""),
-        ("iat", &iat),
-        ("exp", &exp),
-    ];
+    let mut claims =
+        vec![("iss", &*issuer), ("sub", "\"ann\""), ("aud", "\"iris\""), ("iat", &iat), ("exp", &exp)];
     for (name, value) in edits {
         claims.retain(|(known, _)| known != name);
         if !value.is_empty() {
             claims.push((name, value));
         }
     }
-    let members: Vec<_> = claims
-        .iter()
-        .map(|(name, value)| format!("\"{name}\":{value}"))
-        .collect();
+    let members: Vec<_> = claims.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", members.join(","))
 }
 
 /// Compares an outcome with what a table expects: `None` is a call let in as `ann`.
-pub(super) fn assert_verdict(
-    outcome: &Result<Principal, Error>,
-    refused: Option<Kind>,
-    what: &str,
-) {
+pub(super) fn assert_verdict(outcome: &Result<Principal, Error>, refused: Option<Kind>, what: &str) {
     match (outcome, refused) {
         (Ok(principal), None) => assert_eq!(*principal, Principal::Subject("ann".into()), "{what}"),
         (Err(error), Some(kind)) => assert_eq!(error.kind, kind, "{what}: {error}"),
@@ -118,15 +106,8 @@ pub(super) fn settings(pem: &str) -> TokenSettings {
 
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
-    let lines: Vec<_> = body
-        .as_bytes()
-        .chunks(64)
-        .map(String::from_utf8_lossy)
-        .collect();
-    format!(
-        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-        lines.join("\n")
-    )
+    let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 impl Signer {
@@ -158,20 +139,12 @@ impl Signer {
             let pair = Arc::clone(&pair);
             let sign = move |message: &[u8]| {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &SystemRandom::new(), message, &mut signature)
-                    .unwrap();
+                pair.sign(padding, &SystemRandom::new(), message, &mut signature).unwrap();
                 signature
             };
-            Self {
-                alg,
-                jwk: jwk.clone(),
-                sign: Box::new(sign),
-            }
+            Self { alg, jwk: jwk.clone(), sign: Box::new(sign) }
         };
-        [
-            signer("RS256", &RSA_PKCS1_SHA256),
-            signer("PS256", &RSA_PSS_SHA256),
-        ]
+        [signer("RS256", &RSA_PKCS1_SHA256), signer("PS256", &RSA_PSS_SHA256)]
     }
 
     fn ecdsa(alg: &'static str, curve: &str, pair: EcdsaKeyPair) -> Self {

@@ -53,16 +53,9 @@ impl<'a> Jws<'a> {
         }
         let header: Header = part(header).ok_or_else(malformed)?;
         if header.crit.is_some() || header.b64.is_some() {
-            return Err(invalid(
-                "the token asks for JWS extensions (crit or b64); none is supported",
-            ));
+            return Err(invalid("the token asks for JWS extensions (crit or b64); none is supported"));
         }
-        Ok(Self {
-            header,
-            message,
-            payload,
-            signature,
-        })
+        Ok(Self { header, message, payload, signature })
     }
 
     /// `kid` of the header.
@@ -73,11 +66,9 @@ impl<'a> Jws<'a> {
     /// Whether `typ` is one of `allowed`, or absent where `None` is. A media type is compared without case and without
     /// its `application/` (RFC 7515, section 4.1.9).
     pub(super) fn is_of_type(&self, allowed: &[Option<&str>]) -> bool {
-        let typ = self.header.typ.as_deref().map(|typ| {
-            match typ.split_at_checked("application/".len()) {
-                Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
-                _ => typ,
-            }
+        let typ = self.header.typ.as_deref().map(|typ| match typ.split_at_checked("application/".len()) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") => rest,
+            _ => typ,
         });
         allowed.iter().any(|allowed| match (allowed, typ) {
             (Some(allowed), Some(typ)) => allowed.eq_ignore_ascii_case(typ),
@@ -87,13 +78,9 @@ impl<'a> Jws<'a> {
 
     /// The claims, once one of `keys` is found to have signed them.
     pub(super) fn verify(self, keys: &[&VerifyKey]) -> Result<Claims, Error> {
-        let wrong_algorithm =
-            || invalid("the token's algorithm (alg) is not the one of the signing key");
+        let wrong_algorithm = || invalid("the token's algorithm (alg) is not the one of the signing key");
         let algorithm = algorithm(&self.header.alg).ok_or_else(wrong_algorithm)?;
-        let mut keys = keys
-            .iter()
-            .filter(|key| key.algorithms.contains(&algorithm))
-            .peekable();
+        let mut keys = keys.iter().filter(|key| key.algorithms.contains(&algorithm)).peekable();
         keys.peek().ok_or_else(wrong_algorithm)?;
         let signed = keys.any(|key| {
             let message = self.message.as_bytes();

@@ -22,9 +22,7 @@ impl KeyPair {
         let secondary = settings.secondary.as_ref();
         Ok(Self {
             primary: digest_of("keys.primary", &settings.primary)?,
-            secondary: secondary
-                .map(|key| digest_of("keys.secondary", key))
-                .transpose()?,
+            secondary: secondary.map(|key| digest_of("keys.secondary", key)).transpose()?,
         })
     }
 
@@ -39,10 +37,7 @@ impl KeyPair {
         } else if secondary.into() {
             Ok(Principal::Key("secondary"))
         } else {
-            Err(Error::new(
-                Kind::AuthInvalid,
-                "the key is not one of this service's keys",
-            ))
+            Err(Error::new(Kind::AuthInvalid, "the key is not one of this service's keys"))
         }
     }
 }
@@ -66,10 +61,7 @@ mod tests {
     use super::*;
 
     fn pair(primary: &str, secondary: Option<&str>) -> Result<KeyPair, BuildError> {
-        KeyPair::new(&KeySettings {
-            primary: primary.into(),
-            secondary: secondary.map(Into::into),
-        })
+        KeyPair::new(&KeySettings { primary: primary.into(), secondary: secondary.map(Into::into) })
     }
 
     #[test]

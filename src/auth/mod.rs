@@ -113,10 +113,7 @@ pub struct BuildError {
 
 impl BuildError {
     fn new(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            field,
-            problem: problem.into(),
-        }
+        Self { field, problem: problem.into() }
     }
 }
 
@@ -164,10 +161,7 @@ mod tests {
     }
 
     fn keys() -> AuthSettings {
-        AuthSettings::Key(KeySettings {
-            primary: "first".into(),
-            secondary: Some("second".into()),
-        })
+        AuthSettings::Key(KeySettings { primary: "first".into(), secondary: Some("second".into()) })
     }
 
     #[test]
@@ -183,11 +177,7 @@ mod tests {
             (&none, None, Ok(Principal::Anonymous)),
             (&none, Some("Bearer whatever"), Ok(Principal::Anonymous)),
             (&key, Some("Bearer first"), Ok(Principal::Key("primary"))),
-            (
-                &key,
-                Some("bearer  second"),
-                Ok(Principal::Key("secondary")),
-            ),
+            (&key, Some("bearer  second"), Ok(Principal::Key("secondary"))),
             (&key, None, Err(Kind::AuthMissing)),
             (&key, Some("Basic first"), Err(Kind::AuthMissing)),
             (&key, Some("Bearer third"), Err(Kind::AuthInvalid)),
@@ -213,10 +203,6 @@ mod tests {
         let (none, headers) = (build(&AuthSettings::None), HeaderMap::new());
         shared(&none);
         let future = none.authenticate(&headers);
-        assert!(
-            size_of_val(&future) <= 768,
-            "{} bytes",
-            size_of_val(&future)
-        );
+        assert!(size_of_val(&future) <= 768, "{} bytes", size_of_val(&future));
     }
 }

@@ -26,10 +26,7 @@ pub struct OidcVerifier {
 }
 
 impl OidcVerifier {
-    pub(super) fn new(
-        settings: &OidcSettings,
-        registry: &JwksRegistry,
-    ) -> Result<Self, BuildError> {
+    pub(super) fn new(settings: &OidcSettings, registry: &JwksRegistry) -> Result<Self, BuildError> {
         if settings.issuer.is_empty() {
             return Err(BuildError::new("oidc.issuer", "must not be empty"));
         }
@@ -111,10 +108,7 @@ fn unknown_key() -> Error {
 }
 
 fn unavailable() -> Error {
-    Error::new(
-        Kind::AuthUnavailable,
-        "the issuer's keys are not available just now; try again",
-    )
+    Error::new(Kind::AuthUnavailable, "the issuer's keys are not available just now; try again")
 }
 
 #[cfg(test)]
@@ -183,39 +177,21 @@ mod tests {
     }
 
     async fn loaded(verifier: &OidcVerifier) {
-        eventually("the key set is there", async || {
-            verifier.jwks.age().is_some()
-        })
-        .await;
+        eventually("the key set is there", async || verifier.jwks.age().is_some()).await;
     }
 
     #[tokio::test]
     async fn each_type_of_key_verifies_its_own_tokens_only() {
         let [rs256, ps256] = Signer::rs256_and_ps256();
-        let signers = [
-            rs256,
-            ps256,
-            Signer::es256(),
-            Signer::es384(),
-            Signer::eddsa(),
-        ];
+        let signers = [rs256, ps256, Signer::es256(), Signer::es384(), Signer::eddsa()];
         let names = ["rsa", "rsa-again", "p256", "p384", "ed"];
-        let keys: Vec<_> = signers
-            .iter()
-            .zip(names)
-            .map(|(signer, kid)| signer.jwk_named(kid, &[]))
-            .collect();
+        let keys: Vec<_> =
+            signers.iter().zip(names).map(|(signer, kid)| signer.jwk_named(kid, &[])).collect();
         let verifier = with_keys(&keys);
         for (signer, kid) in signers.iter().zip(names) {
             let good = signer.token(Some(kid), &claims(&[]));
             check(&verifier, &good, None, kid).await;
-            check(
-                &verifier,
-                &signer.token(None, &claims(&[])),
-                INVALID,
-                "no kid",
-            )
-            .await;
+            check(&verifier, &signer.token(None, &claims(&[])), INVALID, "no kid").await;
             for other in names.iter().filter(|other| other[..2] != kid[..2]) {
                 let misnamed = signer.token(Some(other), &claims(&[]));
                 check(&verifier, &misnamed, INVALID, &format!("{kid} as {other}")).await;
@@ -254,9 +230,7 @@ mod tests {
         let source = JwksSource::File("/does/not/matter".into());
         let iris = verifier(&registry, source.clone(), "iris");
         let wine = verifier(&registry, source, "wine");
-        iris.jwks
-            .accept(&key_set(std::slice::from_ref(&signer.jwk)))
-            .unwrap();
+        iris.jwks.accept(&key_set(std::slice::from_ref(&signer.jwk))).unwrap();
         assert!(Arc::ptr_eq(&iris.jwks, &wine.jwks));
         let token = signer.token(None, &claims(&[]));
         check(&iris, &token, None, "its audience").await;
@@ -274,13 +248,7 @@ mod tests {
         check(&verifier, &token, UNAVAILABLE, "nothing was fetched").await;
         let _control = ControlPlane::start(&registry);
         eventually("it fails", async || verifier.jwks.last_error().is_some()).await;
-        check(
-            &verifier,
-            &token,
-            UNAVAILABLE,
-            "what was fetched is no key set",
-        )
-        .await;
+        check(&verifier, &token, UNAVAILABLE, "what was fetched is no key set").await;
         issuer.answer(Answer::Document(key_set(&[signer.jwk_named("a", &[])])));
         registry.refresh();
         loaded(&verifier).await;
@@ -305,13 +273,7 @@ mod tests {
         let new_token = new.token(Some("new"), &claims(&[]));
         check(&verifier, &new_token, None, "fetched for the unknown key").await;
         assert_eq!(issuer.fetches(), 2);
-        check(
-            &verifier,
-            &old_token,
-            INVALID,
-            "withdrawn, though it was warm",
-        )
-        .await;
+        check(&verifier, &old_token, INVALID, "withdrawn, though it was warm").await;
         assert_eq!(issuer.fetches(), 2);
     }
 
@@ -322,10 +284,7 @@ mod tests {
         let token = old.token(Some("a"), &claims(&[]));
         check(&verifier, &token, None, "cold").await;
         check(&verifier, &token, None, "warm").await;
-        verifier
-            .jwks
-            .accept(&key_set(&[new.jwk_named("a", &[])]))
-            .unwrap();
+        verifier.jwks.accept(&key_set(&[new.jwk_named("a", &[])])).unwrap();
         check(&verifier, &token, INVALID, "another key of that name").await;
     }
 
@@ -336,20 +295,13 @@ mod tests {
         let _control = ControlPlane::start(&registry);
         let verifier = verifier(&registry, issuer.source(), SERVICE);
         loaded(&verifier).await;
-        let tokens: Vec<_> = (0..100)
-            .map(|number| signer.token(Some(&format!("unknown-{number}")), &claims(&[])))
-            .collect();
+        let tokens: Vec<_> =
+            (0..100).map(|number| signer.token(Some(&format!("unknown-{number}")), &claims(&[]))).collect();
         for chunk in tokens.chunks(10) {
-            let calls = chunk
-                .iter()
-                .map(|token| check(&verifier, token, INVALID, "unknown key"));
+            let calls = chunk.iter().map(|token| check(&verifier, token, INVALID, "unknown key"));
             futures_util::future::join_all(calls).await;
         }
-        assert_eq!(
-            issuer.fetches(),
-            2,
-            "the first load and one for all of them"
-        );
+        assert_eq!(issuer.fetches(), 2, "the first load and one for all of them");
     }
 
     #[tokio::test]

@@ -62,10 +62,7 @@ impl TokenVerifier {
             return warm.admit(now);
         }
         let jws = Jws::parse(token)?;
-        if jws
-            .kid()
-            .is_some_and(|kid| self.key.kid.as_deref() != Some(kid))
-        {
+        if jws.kid().is_some_and(|kid| self.key.kid.as_deref() != Some(kid)) {
             return Err(invalid("the token is signed by an unknown key (kid)"));
         }
         if !jws.is_of_type(&[Some(TYPE)]) {
@@ -166,11 +163,9 @@ impl SigningKey {
                  'openssl ecparam -name prime256v1 -genkey -noout' makes one",
             )
         };
-        let der =
-            PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| refused())?;
+        let der = PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| refused())?;
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pair = EcdsaKeyPair::from_private_key_der(algorithm, der.secret_der())
-            .map_err(|_| refused())?;
+        let pair = EcdsaKeyPair::from_private_key_der(algorithm, der.secret_der()).map_err(|_| refused())?;
         let pkcs8 = pair.to_pkcs8v1().map_err(|_| refused())?;
         let public = pair.public_key().as_ref();
         Ok(Self {
@@ -219,10 +214,7 @@ mod tests {
             // Neither the caller nor the log sees any part of the token again.
             let shown = format!("{error} {error:?}");
             let parts = token.split('.').filter(|part| part.len() > 8);
-            assert!(
-                parts.into_iter().all(|part| !shown.contains(part)),
-                "{shown}"
-            );
+            assert!(parts.into_iter().all(|part| !shown.contains(part)), "{shown}");
         }
     }
 
@@ -317,17 +309,7 @@ mod tests {
         let twice = good.replace('}', ",\"exp\":9999999999}");
         let list = format!(r#"["{ISSUER}","ann","iris",{}]"#, NOW + 3600);
         let escaped = good.replace('}', ",\"\\u0065xp\":9999999999}");
-        for broken in [
-            &twice,
-            &escaped,
-            &list,
-            "[]",
-            "null",
-            "\"x\"",
-            "",
-            "{",
-            &format!("{good}x"),
-        ] {
+        for broken in [&twice, &escaped, &list, "[]", "null", "\"x\"", "", "{", &format!("{good}x")] {
             check(&verifier, &key.signer.token(None, broken), INVALID, broken);
         }
         let expired_elsewhere = claims(&[("exp", "0"), ("aud", "\"wine\"")]);
@@ -372,33 +354,17 @@ mod tests {
             (r#"{"typ":"JWT"}"#.into(), INVALID),
             (r#"{"alg":null,"typ":"JWT"}"#.into(), INVALID),
             (format!(r#"["ES256","{kid}","JWT"]"#), INVALID),
-            (
-                format!(r#" {{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#),
-                None,
-            ),
+            (format!(r#" {{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#), None),
             (header("").replace('}', "} x"), INVALID),
         ];
         for (header, refused) in table {
-            check(
-                &verifier,
-                &key.signer.sign(header, &claims(&[])),
-                *refused,
-                header,
-            );
+            check(&verifier, &key.signer.sign(header, &claims(&[])), *refused, header);
         }
         for header in [header(&jwk), header(&urls)] {
             let token = attacker.signer.sign(&header, &claims(&[]));
-            check(
-                &verifier,
-                &token,
-                INVALID,
-                "a key that the token brought along",
-            );
+            check(&verifier, &token, INVALID, "a key that the token brought along");
         }
-        assert!(
-            listener.accept().is_err(),
-            "nobody may follow a token's URLs"
-        );
+        assert!(listener.accept().is_err(), "nobody may follow a token's URLs");
     }
 
     #[test]
@@ -407,46 +373,25 @@ mod tests {
         let verifier = verifier(&key);
         let good = key.signer.token(None, &claims(&[]));
         let signature = good.rsplit('.').next().unwrap();
-        for alg in [
-            "none", "None", "NONE", "nOnE", "", "es256", "ES384", "RS256", "EdDSA", "HS256",
-        ] {
+        for alg in ["none", "None", "NONE", "nOnE", "", "es256", "ES384", "RS256", "EdDSA", "HS256"] {
             let header = json!({"alg": alg, "typ": "JWT"}).to_string();
             let message = message(&header, &claims(&[]));
             check(&verifier, &format!("{message}."), INVALID, alg);
             check(&verifier, &format!("{message}.{signature}"), INVALID, alg);
-            check(
-                &verifier,
-                &key.signer.sign(&header, &claims(&[])),
-                INVALID,
-                alg,
-            );
+            check(&verifier, &key.signer.sign(&header, &claims(&[])), INVALID, alg);
         }
         // The public key, in each form that a confused verifier could take for a secret.
         let header = r#"{"alg":"HS256","typ":"JWT"}"#;
         let spki_prefix = [
-            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
-            0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+            0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
         ];
         let spki = [&spki_prefix[..], &key.public].concat();
         let public_pem = pem("PUBLIC KEY", &spki);
-        for secret in [
-            &key.public[..],
-            &spki,
-            public_pem.as_bytes(),
-            public_pem.trim().as_bytes(),
-            b"",
-        ] {
+        for secret in [&key.public[..], &spki, public_pem.as_bytes(), public_pem.trim().as_bytes(), b""] {
             let message = message(header, &claims(&[]));
-            let mac = hmac::sign(
-                &hmac::Key::new(hmac::HMAC_SHA256, secret),
-                message.as_bytes(),
-            );
-            check(
-                &verifier,
-                &format!("{message}.{}", b64(mac)),
-                INVALID,
-                "HS256",
-            );
+            let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
+            check(&verifier, &format!("{message}.{}", b64(mac)), INVALID, "HS256");
         }
     }
 
@@ -459,9 +404,8 @@ mod tests {
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let (r, s) = signature.split_at(32);
         let order = [
-            0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-            0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
-            0x25, 0x51,
+            0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+            0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
         ];
         let mut past_order = order;
         past_order[31] += 1;
@@ -497,9 +441,7 @@ mod tests {
         let good = key.signer.token(None, &claims(&[]));
         check(&verifier, &good, None, "good");
         let parts: Vec<_> = good.split('.').collect();
-        let [header, payload, signature] = parts[..] else {
-            panic!("three parts")
-        };
+        let [header, payload, signature] = parts[..] else { panic!("three parts") };
         // 64 octets leave four bits of the last letter unused; the next letter of the alphabet decodes to the same octets.
         let mut stray_bits = good.clone().into_bytes();
         let last = stray_bits.last_mut().unwrap();
@@ -518,10 +460,7 @@ mod tests {
             format!("{header}.{payload}..{signature}"),
             format!("{header}.{payload}.{signature}.{payload}.{signature}"),
             format!("{header}....{signature}"),
-            format!(
-                "{header}.{payload}.{}",
-                signature.replace('-', "+").replace('_', "/") + "+"
-            ),
+            format!("{header}.{payload}.{}", signature.replace('-', "+").replace('_', "/") + "+"),
             format!("{header}.{payload}.{}%0A", signature),
             stray_bits,
             "....".into(),
@@ -553,11 +492,7 @@ mod tests {
             check(&verifier, &twin, INVALID, &format!("equal in {shared}"));
         }
         check(&verifier, &good[..good.len() - 1], INVALID, "a prefix");
-        assert_eq!(
-            verifier.cache.len(),
-            1,
-            "only what is verified is remembered"
-        );
+        assert_eq!(verifier.cache.len(), 1, "only what is verified is remembered");
     }
 
     #[test]
@@ -565,12 +500,7 @@ mod tests {
         let old = OwnKey::new();
         let token = mint(&old.settings, &service(), "ann", None, at(NOW)).unwrap();
         check(&verifier(&old), &token, None, "under its own key");
-        check(
-            &verifier(&OwnKey::new()),
-            &token,
-            INVALID,
-            "under the next key",
-        );
+        check(&verifier(&OwnKey::new()), &token, INVALID, "under the next key");
     }
 
     #[test]
@@ -579,10 +509,8 @@ mod tests {
         let sec1: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().unwrap();
         let sec1 = pem("EC PRIVATE KEY", sec1.as_ref());
         // What 'openssl ecparam -genkey' writes without '-noout'.
-        let with_parameters = format!(
-            "{}{sec1}",
-            pem("EC PARAMETERS", &[6, 8, 42, 134, 72, 206, 61, 3, 1, 7])
-        );
+        let with_parameters =
+            format!("{}{sec1}", pem("EC PARAMETERS", &[6, 8, 42, 134, 72, 206, 61, 3, 1, 7]));
         for good in [&sec1, &with_parameters] {
             let settings = settings(good);
             let token = mint(&settings, &service(), "ann", None, at(NOW)).unwrap();
@@ -592,16 +520,8 @@ mod tests {
         let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let public = pem("PUBLIC KEY", &OwnKey::new().public);
-        for bad in [
-            "",
-            "secret",
-            &p384.serialize_pem(),
-            &ed25519.serialize_pem(),
-            &public,
-        ] {
-            let error = TokenVerifier::new(&settings(bad), &service())
-                .err()
-                .unwrap();
+        for bad in ["", "secret", &p384.serialize_pem(), &ed25519.serialize_pem(), &public] {
+            let error = TokenVerifier::new(&settings(bad), &service()).err().unwrap();
             assert_eq!(error.field, "tokens.signing_key");
             assert!(!error.to_string().contains("secret"));
             let error = mint(&settings(bad), &service(), "ann", None, at(NOW)).unwrap_err();
@@ -617,14 +537,7 @@ mod tests {
             assert!(matches!(error, MintError::Subject(_)), "{bad}");
         }
         let short = Some(Duration::from_secs(5));
-        let token = mint(
-            &key.settings,
-            &service(),
-            "ann",
-            short,
-            at(NOW - LEEWAY - 5),
-        )
-        .unwrap();
+        let token = mint(&key.settings, &service(), "ann", short, at(NOW - LEEWAY - 5)).unwrap();
         check(&verifier(&key), &token, EXPIRED, "minted for the past");
     }
 
@@ -635,9 +548,6 @@ mod tests {
         let y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
         let octets = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
         let public = [vec![4], octets(x), octets(y)].concat();
-        assert_eq!(
-            thumbprint(&public),
-            "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"
-        );
+        assert_eq!(thumbprint(&public), "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
     }
 }

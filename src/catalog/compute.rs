@@ -50,15 +50,15 @@ impl ComputeType {
     #[must_use]
     pub const fn refuses(self, mode: AuthMode) -> Option<&'static str> {
         match (self, mode) {
-            (Self::Aci, AuthMode::Token) => Some(
-                "token authentication is not available on ACI; use key, none, or another compute type",
-            ),
-            (Self::Aci | Self::Aks, AuthMode::Oidc) => Some(
-                "oidc is available on Managed services only; ACI and AKS take key, none (AKS: token)",
-            ),
-            (Self::Managed, AuthMode::None) => Some(
-                "a Managed service is never open; use key, token or oidc, or another compute type",
-            ),
+            (Self::Aci, AuthMode::Token) => {
+                Some("token authentication is not available on ACI; use key, none, or another compute type")
+            }
+            (Self::Aci | Self::Aks, AuthMode::Oidc) => {
+                Some("oidc is available on Managed services only; ACI and AKS take key, none (AKS: token)")
+            }
+            (Self::Managed, AuthMode::None) => {
+                Some("a Managed service is never open; use key, token or oidc, or another compute type")
+            }
             (Self::Aci, AuthMode::None | AuthMode::Key)
             | (Self::Aks, AuthMode::None | AuthMode::Key | AuthMode::Token)
             | (Self::Managed, AuthMode::Key | AuthMode::Token | AuthMode::Oidc) => None,
@@ -109,16 +109,11 @@ mod tests {
     #[test]
     fn each_compute_type_allows_its_own_modes() {
         let allowed = |compute: ComputeType| {
-            [
-                AuthMode::None,
-                AuthMode::Key,
-                AuthMode::Token,
-                AuthMode::Oidc,
-            ]
-            .into_iter()
-            .filter(|mode| compute.refuses(*mode).is_none())
-            .map(AuthMode::as_str)
-            .collect::<Vec<_>>()
+            [AuthMode::None, AuthMode::Key, AuthMode::Token, AuthMode::Oidc]
+                .into_iter()
+                .filter(|mode| compute.refuses(*mode).is_none())
+                .map(AuthMode::as_str)
+                .collect::<Vec<_>>()
         };
         assert_eq!(allowed(ComputeType::Aci), ["none", "key"]);
         assert_eq!(allowed(ComputeType::Aks), ["none", "key", "token"]);

@@ -29,13 +29,8 @@ impl ServiceName {
         if !bytes[0].is_ascii_lowercase() {
             return Err(InvalidName("a name begins with a lower-case letter"));
         }
-        if bytes
-            .iter()
-            .any(|b| !matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        {
-            return Err(InvalidName(
-                "a name holds lower-case letters, digits and '-' only",
-            ));
+        if bytes.iter().any(|b| !matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+            return Err(InvalidName("a name holds lower-case letters, digits and '-' only"));
         }
         if bytes[bytes.len() - 1] == b'-' {
             return Err(InvalidName("a name does not end with '-'"));
@@ -85,16 +80,8 @@ mod tests {
         for good in ["iris", "a-1", "abc", "a0123456789012345678901234567890"] {
             assert!(ServiceName::parse(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "ab",
-            "Iris",
-            "1abc",
-            "iris-",
-            "ir_is",
-            "ir.is",
-            "a01234567890123456789012345678901",
-        ] {
+        for bad in ["", "ab", "Iris", "1abc", "iris-", "ir_is", "ir.is", "a01234567890123456789012345678901"]
+        {
             assert!(ServiceName::parse(bad).is_err(), "{bad}");
         }
     }

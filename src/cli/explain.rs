@@ -58,9 +58,12 @@ fn explain(config: &Config, call: &Call) -> Value {
             explained["limits"] = limits(&service.limits);
             explained["deployment"] = deployment(service, call, endpoint.as_ref().ok());
             if call.method == Method::OPTIONS && service.cors.is_some() {
-                explained["cors"] = json!("a preflight with Origin and Access-Control-Request-Method is answered by the gateway");
+                explained["cors"] = json!(
+                    "a preflight with Origin and Access-Control-Request-Method is answered by the gateway"
+                );
             } else if call.method != Method::GET && call.method != Method::POST {
-                explained["refused"] = json!({ "reason": "bad_request", "message": "services take GET and POST only" });
+                explained["refused"] =
+                    json!({ "reason": "bad_request", "message": "services take GET and POST only" });
             }
             if let Err(error) = endpoint {
                 explained["refused"] = refusal(&error);
@@ -73,7 +76,9 @@ fn explain(config: &Config, call: &Call) -> Value {
 fn listener(config: &Config, url: &Url) -> Value {
     let wants_tls = url.scheme() == "https";
     let port = url.port_or_known_default();
-    let by_port = |listener: &&ListenerSettings| Some(listener.address.port()) == port && listener.tls.is_some() == wants_tls;
+    let by_port = |listener: &&ListenerSettings| {
+        Some(listener.address.port()) == port && listener.tls.is_some() == wants_tls
+    };
     let exact = config.listeners.iter().find(by_port);
     let (listener, because) = match exact {
         Some(listener) => (Some(listener), "it has the URL's port and scheme"),
@@ -88,7 +93,10 @@ fn listener(config: &Config, url: &Url) -> Value {
 }
 
 /// The service, how it was found, and what of it is wanted.
-fn service<'a>(config: &'a Config, url: &Url) -> Result<(&'a ServiceSettings, String, Result<Endpoint, Error>), Error> {
+fn service<'a>(
+    config: &'a Config,
+    url: &Url,
+) -> Result<(&'a ServiceSettings, String, Result<Endpoint, Error>), Error> {
     let whole = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -110,14 +118,18 @@ fn service<'a>(config: &'a Config, url: &Url) -> Result<(&'a ServiceSettings, St
 fn auth(service: &ServiceSettings, call: &Call) -> Value {
     let (mode, takes) = match &service.auth {
         AuthSettings::None => (AuthMode::None, "nothing: everybody may call".to_owned()),
-        AuthSettings::Key(keys) if keys.secondary.is_some() => (AuthMode::Key, "Authorization: Bearer with the primary or the secondary key".to_owned()),
+        AuthSettings::Key(keys) if keys.secondary.is_some() => {
+            (AuthMode::Key, "Authorization: Bearer with the primary or the secondary key".to_owned())
+        }
         AuthSettings::Key(_) => (AuthMode::Key, "Authorization: Bearer with the primary key".to_owned()),
-        AuthSettings::Token(tokens) => {
-            (AuthMode::Token, format!("Authorization: Bearer with a token of {} for {}", tokens.issuer, service.name))
-        }
-        AuthSettings::Oidc(oidc) => {
-            (AuthMode::Oidc, format!("Authorization: Bearer with a token of {} for {}", oidc.issuer, oidc.audience))
-        }
+        AuthSettings::Token(tokens) => (
+            AuthMode::Token,
+            format!("Authorization: Bearer with a token of {} for {}", tokens.issuer, service.name),
+        ),
+        AuthSettings::Oidc(oidc) => (
+            AuthMode::Oidc,
+            format!("Authorization: Bearer with a token of {} for {}", oidc.issuer, oidc.audience),
+        ),
     };
     let is_default = service.compute_type.default_auth() == mode;
     let credential = call.headers.iter().any(|(name, _)| name == http::header::AUTHORIZATION);
@@ -159,9 +171,14 @@ fn deployment(service: &ServiceSettings, call: &Call, endpoint: Option<&Endpoint
     };
     let named = call.headers.iter().find(|(name, _)| name == "azureml-model-deployment");
     match named {
-        None => json!({ "because": "the traffic split decides", "candidates": service.deployments.iter().map(shown).collect::<Vec<_>>() }),
+        None => {
+            json!({ "because": "the traffic split decides", "candidates": service.deployments.iter().map(shown).collect::<Vec<_>>() })
+        }
         Some((_, wanted)) => {
-            let found = service.deployments.iter().find(|deployment| deployment.name.as_str().as_bytes() == wanted.as_bytes());
+            let found = service
+                .deployments
+                .iter()
+                .find(|deployment| deployment.name.as_str().as_bytes() == wanted.as_bytes());
             json!({ "because": "azureml-model-deployment names it", "candidates": found.map(shown) })
         }
     }

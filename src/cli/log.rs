@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, stderr};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::UtcTime;
 
 use crate::control::config::{LogFormat, LogSettings};
 
@@ -18,7 +17,7 @@ pub(super) fn start(settings: &LogSettings) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => !stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_timer(UtcTime::rfc_3339());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // Fails only where logging has been started already.
     let _ = if as_json {
         lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()

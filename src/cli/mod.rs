@@ -89,13 +89,17 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Run(config) => run::run(&config.source()),
-            Command::Check(config) => return check::run(&config.source()),
-            Command::Demo { once } => demo::run(if once { demo::Stay::Exit } else { demo::Stay::UntilSignal }),
+            Command::Check(config) => return check::run(),
+            Command::Demo { once } => {
+                demo::run(if once { demo::Stay::Exit } else { demo::Stay::UntilSignal })
+            }
             Command::Schema => return schema::run(),
-            Command::Config(ConfigCommand::Dump(config)) => return config_dump::run(&config.source()),
+            Command::Config(ConfigCommand::Dump(config)) => return config_dump::run(),
             Command::Explain(call) => explain::run(&call),
             Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint),
-            Command::Version { json } => version::run(if json { version::Format::Json } else { version::Format::Text }),
+            Command::Version { json } => {
+                version::run(if json { version::Format::Json } else { version::Format::Text })
+            }
         };
         match done {
             Ok(code) => code,

@@ -34,7 +34,8 @@ pub(super) fn mint(mint: &Mint) -> anyhow::Result<ExitCode> {
         Err(problems) => bail!("the configuration is not usable:\n{problems}"),
     };
     let wanted = loaded.config.services.iter().find(|service| service.name.as_str() == mint.service);
-    let service = wanted.ok_or_else(|| anyhow!("--service: the configuration has no service {:?}", mint.service))?;
+    let service =
+        wanted.ok_or_else(|| anyhow!("--service: the configuration has no service {:?}", mint.service))?;
     let AuthSettings::Token(tokens) = &service.auth else {
         bail!("--service: {} does not take tokens of this gateway; set `auth: token`", mint.service);
     };

@@ -84,7 +84,10 @@ impl Observe {
             }
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" | "/healthz" => {
-                let verbose = request.uri().query().is_some_and(|query| query.split('&').any(|q| q.starts_with("verbose")));
+                let verbose = request
+                    .uri()
+                    .query()
+                    .is_some_and(|query| query.split('&').any(|q| q.starts_with("verbose")));
                 self.readiness(verbose)
             }
             "/config/status" => self.config_status(),
@@ -109,7 +112,11 @@ impl Observe {
         check(ready, "lifecycle", format!("{phase:?}").to_lowercase());
         check(true, "snapshot", format!("generation {}", config.generation));
         // Told, not judged: a refused reload leaves a gateway that serves well.
-        check(config.error.is_none(), "config", config.error.as_ref().map_or("ok", |_| "last reload refused, the old one serves").to_owned());
+        check(
+            config.error.is_none(),
+            "config",
+            config.error.as_ref().map_or("ok", |_| "last reload refused, the old one serves").to_owned(),
+        );
         body.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
         text(status, body)
     }

@@ -31,7 +31,8 @@ impl Publisher {
     /// # Errors
     /// What of the configuration cannot be built.
     pub fn start(config: &Config, metrics: Arc<Metrics>, jwks: JwksRegistry) -> Result<Self, PublishError> {
-        let nothing = Snapshot { generation: 0, routes: RouteTable::new([]), services: vec![], listeners: vec![] };
+        let nothing =
+            Snapshot { generation: 0, routes: RouteTable::new([]), services: vec![], listeners: vec![] };
         let first = build(config, &nothing, &metrics, &jwks)?;
         let published = Arc::new(ArcSwap::from_pointee(first));
         Ok(Self { metrics, jwks, published })
@@ -108,7 +109,8 @@ fn build(
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     for listener in &listeners {
         let shown = listener.tls.iter().flat_map(|tls| tls.certificates.certificates());
-        let named = shown.map(|certificate| (certificate.name(), certificate.not_after));
+        let named: Vec<_> = shown.map(|certificate| (certificate.name(), certificate.not_after)).collect();
+        let named = named.iter().map(|(name, not_after)| (name.as_str(), *not_after));
         metrics.certificates().serves(&listener.settings.name, named);
     }
     Ok(Snapshot { generation: previous.generation + 1, routes, services, listeners })
@@ -181,5 +183,9 @@ fn deployment(
 fn targets(paths: &EndpointPaths) -> EndpointTargets {
     // Checked when the configuration was resolved; `/` stands in for what cannot be.
     let parse = |path: &str| path.parse().unwrap_or(PathAndQuery::from_static("/"));
-    EndpointTargets { score: parse(&paths.score), swagger: parse(&paths.swagger), health: parse(&paths.health) }
+    EndpointTargets {
+        score: parse(&paths.score),
+        swagger: parse(&paths.swagger),
+        health: parse(&paths.health),
+    }
 }

@@ -26,16 +26,10 @@ impl Admission {
     #[must_use]
     pub fn new(settings: AdmissionSettings, replicas: usize) -> Self {
         let places = settings.per_replica.map(|limit| {
-            let places = (limit as usize)
-                .saturating_mul(replicas)
-                .min(Semaphore::MAX_PERMITS);
+            let places = (limit as usize).saturating_mul(replicas).min(Semaphore::MAX_PERMITS);
             Arc::new(Semaphore::new(places))
         });
-        Self {
-            settings,
-            places,
-            waiting: AtomicU32::new(0),
-        }
+        Self { settings, places, waiting: AtomicU32::new(0) }
     }
 
     /// The settings it was made from.
@@ -54,10 +48,7 @@ impl Admission {
     pub fn try_admit(&self) -> Option<Permit> {
         match &self.places {
             None => Some(Permit(None)),
-            Some(places) => Arc::clone(places)
-                .try_acquire_owned()
-                .ok()
-                .map(|permit| Permit(Some(permit))),
+            Some(places) => Arc::clone(places).try_acquire_owned().ok().map(|permit| Permit(Some(permit))),
         }
     }
 
@@ -72,17 +63,11 @@ impl Admission {
         let Some(places) = &self.places else {
             return Ok(Permit(None));
         };
-        let _place_in_line = PlaceInLine::take(&self.waiting, self.settings.queue_length)
-            .ok_or_else(|| {
-                self.refusal(
-                    Kind::QueueFull,
-                    "limits.queue_length",
-                    self.settings.queue_length,
-                )
+        let _place_in_line =
+            PlaceInLine::take(&self.waiting, self.settings.queue_length).ok_or_else(|| {
+                self.refusal(Kind::QueueFull, "limits.queue_length", self.settings.queue_length)
             })?;
-        match tokio::time::timeout(self.settings.queue_wait, Arc::clone(places).acquire_owned())
-            .await
-        {
+        match tokio::time::timeout(self.settings.queue_wait, Arc::clone(places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Permit(Some(permit))),
             Ok(Err(_closed)) => Err(Error::new(Kind::Internal, "the admission queue is gone")),
             Err(_elapsed) => {
@@ -108,9 +93,7 @@ struct PlaceInLine<'a>(&'a AtomicU32);
 
 impl<'a> PlaceInLine<'a> {
     fn take(waiting: &'a AtomicU32, most: u32) -> Option<Self> {
-        let taken = waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
-            (n < most).then_some(n + 1)
-        });
+        let taken = waiting.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
         taken.is_ok().then_some(Self(waiting))
     }
 }
@@ -130,11 +113,7 @@ mod tests {
 
     fn admission(per_replica: Option<u32>, queue_length: u32) -> Admission {
         Admission::new(
-            AdmissionSettings {
-                per_replica,
-                queue_wait: Duration::from_millis(500),
-                queue_length,
-            },
+            AdmissionSettings { per_replica, queue_wait: Duration::from_millis(500), queue_length },
             2,
         )
     }
@@ -144,10 +123,7 @@ mod tests {
         let admission = admission(Some(1), 10);
         let first = admission.admit().await.unwrap();
         let _second = admission.admit().await.unwrap();
-        assert_eq!(
-            admission.admit().await.unwrap_err().kind,
-            Kind::QueueTimeout
-        );
+        assert_eq!(admission.admit().await.unwrap_err().kind, Kind::QueueTimeout);
         drop(first);
         assert!(admission.admit().await.is_ok());
         assert_eq!(admission.waiting(), 0);
@@ -156,26 +132,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_refuses_at_once_and_names_the_limit() {
         let admission = admission(Some(1), 0);
-        let _held = (
-            admission.admit().await.unwrap(),
-            admission.admit().await.unwrap(),
-        );
+        let _held = (admission.admit().await.unwrap(), admission.admit().await.unwrap());
         let refused = admission.admit().await.unwrap_err();
         assert_eq!(refused.kind, Kind::QueueFull);
-        assert!(
-            refused.message.contains("limits.queue_length is 0"),
-            "{}",
-            refused.message
-        );
+        assert!(refused.message.contains("limits.queue_length is 0"), "{}", refused.message);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_cancelled_wait_leaves_nothing_behind() {
         let admission = admission(Some(1), 1);
-        let held = (
-            admission.admit().await.unwrap(),
-            admission.admit().await.unwrap(),
-        );
+        let held = (admission.admit().await.unwrap(), admission.admit().await.unwrap());
         {
             let mut waiting = std::pin::pin!(admission.admit());
             let polled = std::future::poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;

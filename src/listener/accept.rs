@@ -77,13 +77,8 @@ impl ConnectionLimit {
     /// A cap of `max` connections at once, at least 1.
     #[must_use]
     pub fn new(max: u32) -> Arc<Self> {
-        let max = usize::try_from(max)
-            .unwrap_or(usize::MAX)
-            .clamp(1, Semaphore::MAX_PERMITS);
-        Arc::new(Self {
-            places: Arc::new(Semaphore::new(max)),
-            max,
-        })
+        let max = usize::try_from(max).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self { places: Arc::new(Semaphore::new(max)), max })
     }
 
     /// Connections that hold a place now.
@@ -95,10 +90,7 @@ impl ConnectionLimit {
     /// Waits for a place; first come, first served.
     async fn place(&self) -> ConnectionPermit {
         #[expect(clippy::expect_used, reason = "nothing closes the semaphore")]
-        let place = Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is open");
+        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is open");
         ConnectionPermit { _place: place }
     }
 }
@@ -241,8 +233,7 @@ mod tests {
                 let done = Rc::new(Notify::new());
                 let mut clients = Vec::new();
                 for name in ["a", "b"] {
-                    let (address, mut listeners) =
-                        bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
+                    let (address, mut listeners) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap();
                     for _ in 0..4 {
                         clients.push(TcpStream::connect(address).await.unwrap());
                     }
@@ -276,10 +267,8 @@ mod tests {
                 let (stop, stopped) = oneshot::channel::<()>();
                 let stopped = async { drop(stopped.await) };
                 let mut accepted = worker(listeners.remove(0), &limit, stopped);
-                let _clients = [
-                    TcpStream::connect(address).await.unwrap(),
-                    TcpStream::connect(address).await.unwrap(),
-                ];
+                let _clients =
+                    [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
                 let _first = accepted.recv().await.unwrap();
                 settle().await;
                 stop.send(()).unwrap();

@@ -20,10 +20,7 @@ const BACKLOG: i32 = 4096;
 /// Those of the system, such as `AddrInUse` or `PermissionDenied`; `InvalidInput` for no workers.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     if workers == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a listener needs at least one worker",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a listener needs at least one worker"));
     }
     // Bound without SO_REUSEPORT, the first socket fails if anybody else listens here; with the option set afterwards it
     // lets the others of this process in. A second process fails on its own first socket.
@@ -34,10 +31,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<
     }
     first.listen(BACKLOG)?;
     let bound = first.local_addr()?.as_socket().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            "the bound socket has no IP address",
-        )
+        io::Error::new(io::ErrorKind::AddrNotAvailable, "the bound socket has no IP address")
     })?;
 
     let mut listeners = Vec::with_capacity(workers);
@@ -53,11 +47,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<(SocketAddr, Vec<
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let SocketAddr::V6(address) = address {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
@@ -89,9 +79,7 @@ mod tests {
     fn every_worker_gets_connections() {
         let (bound, listeners) = bind(ANY_PORT, 2).unwrap();
         // 64 connections that all land on one of two sockets: chance 2^-63.
-        let clients: Vec<_> = (0..64)
-            .map(|_| TcpStream::connect(bound).unwrap())
-            .collect();
+        let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(bound).unwrap()).collect();
         let accepted = listeners.iter().map(|listener| {
             let mut count = 0;
             while listener.accept().is_ok() {
@@ -109,11 +97,7 @@ mod tests {
         for (there, second) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
             let (bound, _listeners) = bind(ANY_PORT, there).unwrap();
             let error = bind(bound, second).unwrap_err();
-            assert_eq!(
-                error.kind(),
-                io::ErrorKind::AddrInUse,
-                "{there} then {second}"
-            );
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{there} then {second}");
         }
     }
 

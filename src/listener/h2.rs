@@ -187,7 +187,9 @@ fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error>
         (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
             Err(malformed(":authority and host name different hosts"))
         }
-        (Some(authority), _) => HeaderValue::from_str(authority).map_err(|_| malformed(":authority is not a host")),
+        (Some(authority), _) => {
+            HeaderValue::from_str(authority).map_err(|_| malformed(":authority is not a host"))
+        }
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => Err(malformed("the request names no host")),
     }
@@ -208,7 +210,9 @@ impl http_body::Body for InboundBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.0).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|error| broken(&error))))
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map(|frame| frame.map(|frame| frame.map_err(|error| broken(&error))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -51,7 +51,8 @@ pub async fn run(listening: Listening, worker: Rc<Worker>) -> std::io::Result<()
     let socket = TcpListener::from_std(socket)?;
     let stop = Rc::clone(&worker);
     accept::accept_loop(socket, limit, stop.drain.reached(Phase::Draining), |tcp, peer, permit| {
-        let accepted = Accepted { tcp, peer, place, metrics: Arc::clone(&metrics), worker: Rc::clone(&worker) };
+        let accepted =
+            Accepted { tcp, peer, place, metrics: Arc::clone(&metrics), worker: Rc::clone(&worker) };
         lifecycle::spawn_local(async move {
             let _counted = accepted.metrics.opened();
             serve(accepted).await;

@@ -53,7 +53,9 @@ impl RequestBody {
             let limit = self.limit;
             return Err(Error::new(
                 Kind::BodyTooLarge,
-                format!("the request body is over {limit} bytes, which is what this service takes (limits.body_bytes)"),
+                format!(
+                    "the request body is over {limit} bytes, which is what this service takes (limits.body_bytes)"
+                ),
             ));
         }
         if received >= self.milestone {
@@ -78,7 +80,9 @@ impl http_body::Body for RequestBody {
             Poll::Ready(end) => Poll::Ready(end),
             Poll::Pending => this.deadline.poll_expired(cx).map(|()| {
                 let patience = this.patience;
-                let message = format!("the request body stopped arriving for {patience:?} (limits.request_body_timeout)");
+                let message = format!(
+                    "the request body stopped arriving for {patience:?} (limits.request_body_timeout)"
+                );
                 Some(Err(Error::new(Kind::BodyTimeout, message)))
             }),
         }

@@ -54,9 +54,7 @@ struct ServedBy {
 /// Places taken in the name of this call, given back with it.
 #[derive(Default)]
 struct Held {
-    #[expect(dead_code, reason = "held for its drop")]
     place: Option<Permit>,
-    #[expect(dead_code, reason = "held for its drop")]
     replica: Option<InFlightGuard>,
 }
 

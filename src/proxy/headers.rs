@@ -44,7 +44,12 @@ const OURS: [HeaderName; 12] = [
 ];
 
 /// Turns a client's fields into those that the replica sees.
-pub(super) fn prepare_request(headers: &mut HeaderMap, connection: &ConnectionFacts, exchange: &Exchange, mode: AuthMode) {
+pub(super) fn prepare_request(
+    headers: &mut HeaderMap,
+    connection: &ConnectionFacts,
+    exchange: &Exchange,
+    mode: AuthMode,
+) {
     for name in &OURS {
         headers.remove(name);
     }
@@ -117,7 +122,8 @@ fn remove_underscore_twins(headers: &mut HeaderMap) {
         memchr::memchr(b'_', name.as_str().as_bytes()).is_some()
             && OURS.iter().any(|ours| {
                 let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
-                ours.as_str().len() == name.as_str().len() && name.as_str().bytes().zip(ours.as_str().bytes()).all(same)
+                ours.as_str().len() == name.as_str().len()
+                    && name.as_str().bytes().zip(ours.as_str().bytes()).all(same)
             })
     };
     let twins: Vec<HeaderName> = headers.keys().filter(|name| is_twin(name)).cloned().collect();

@@ -52,7 +52,14 @@ pub(super) async fn run(
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     admit(deployment, exchange).await?;
     let body = RequestBody::wrap(inbound.body, service, exchange.request_meter());
-    let outbound = Outbound { method: inbound.method, headers: inbound.headers, authority: inbound.authority, endpoint, target, body };
+    let outbound = Outbound {
+        method: inbound.method,
+        headers: inbound.headers,
+        authority: inbound.authority,
+        endpoint,
+        target,
+        body,
+    };
     forward::forward(worker, connection, exchange, (service, deployment), outbound).await.map(Answer::Model)
 }
 
@@ -132,7 +139,9 @@ fn choose_deployment<'a>(
     headers: &HeaderMap,
 ) -> Result<&'a Deployment, Error> {
     let chosen = match headers.get("azureml-model-deployment") {
-        Some(named) => service.deployments.iter().find(|deployment| deployment.name.as_bytes() == named.as_bytes()),
+        Some(named) => {
+            service.deployments.iter().find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+        }
         None => service.split.pick().map(|place| &service.deployments[place]),
     };
     let deployment = chosen.ok_or_else(|| {

@@ -42,7 +42,8 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
 
 /// Answers for the gateway itself.
 pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<ResponseBody> {
-    let compute_type = exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
+    let compute_type =
+        exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
     let mut response = Response::new(Body::full(error_body(&exchange, error, status)));
@@ -109,9 +110,11 @@ const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode 
         Kind::AuthMissing | Kind::AuthInvalid | Kind::AuthExpired => StatusCode::UNAUTHORIZED,
         Kind::QueueFull | Kind::QueueTimeout if managed => StatusCode::TOO_MANY_REQUESTS,
         Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Kind::AuthUnavailable | Kind::QueueFull | Kind::QueueTimeout | Kind::NoReadyReplica | Kind::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Kind::AuthUnavailable
+        | Kind::QueueFull
+        | Kind::QueueTimeout
+        | Kind::NoReadyReplica
+        | Kind::Draining => StatusCode::SERVICE_UNAVAILABLE,
         Kind::ConnectFailed | Kind::UpstreamReset | Kind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
         Kind::UpstreamTimeout if managed => StatusCode::REQUEST_TIMEOUT,
         Kind::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -123,7 +126,9 @@ const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode 
 
 /// Rewrites a container's status as the compute type's own front end would.
 fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
-    let Some(service) = exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType) else { return };
+    let Some(service) = exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType) else {
+        return;
+    };
     let status = response.status();
     match service.compute_type {
         ComputeType::Aci | ComputeType::Aks if status == StatusCode::INTERNAL_SERVER_ERROR => {

@@ -12,7 +12,11 @@ use super::context::Exchange;
 use super::{ConnectionFacts, Inbound, ResponseBody, Worker, phases, respond};
 
 /// Answers one call. Dropping the future cancels the call, upstream included; its record is written all the same.
-pub async fn serve(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, inbound: Inbound) -> Response<ResponseBody> {
+pub async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<ConnectionFacts>,
+    inbound: Inbound,
+) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, &connection, &inbound);
     let phases = phases::run(&worker, &connection, &mut exchange, inbound);
     // A panic ends one call and not the connection's task. The exchange is only facts: it holds after an unwind.
@@ -22,7 +26,10 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, inbound:
         Ok(Err(error)) => respond::refuse(exchange, &error),
         Err(panic) => {
             let detail = panic_text(&*panic);
-            respond::refuse(exchange, &Error::new(Kind::Internal, "the gateway failed on this call").with_detail(detail))
+            respond::refuse(
+                exchange,
+                &Error::new(Kind::Internal, "the gateway failed on this call").with_detail(detail),
+            )
         }
     }
 }
@@ -33,6 +40,7 @@ pub fn refuse(worker: &Rc<Worker>, connection: &ConnectionFacts, error: &Error) 
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without a message"))
 }

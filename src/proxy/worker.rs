@@ -29,7 +29,12 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that follows `published`.
-    pub fn new(published: Arc<ArcSwap<Snapshot>>, records: WorkerSink, metrics: Arc<Metrics>, drain: Drain) -> Self {
+    pub fn new(
+        published: Arc<ArcSwap<Snapshot>>,
+        records: WorkerSink,
+        metrics: Arc<Metrics>,
+        drain: Drain,
+    ) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
         Self { published, current, pools: Pools::default(), records, metrics, drain }
     }

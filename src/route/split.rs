@@ -14,10 +14,7 @@ impl Split {
     /// A split by percent. Shares of zero get nothing; with all of them zero nothing can be picked.
     #[must_use]
     pub fn new(percents: &[u8]) -> Self {
-        Self {
-            turn: smooth_turn(percents),
-            next: AtomicUsize::new(0),
-        }
+        Self { turn: smooth_turn(percents), next: AtomicUsize::new(0) }
     }
 
     /// The share of the next call; `None` if none has any weight.
@@ -37,18 +34,12 @@ impl Split {
 /// and pays the total, so that a 90/10 split is not 90 calls in a row.
 fn smooth_turn(percents: &[u8]) -> Box<[u16]> {
     let divisor = percents.iter().map(|p| u64::from(*p)).fold(0, gcd).max(1);
-    let weights: Vec<i64> = percents
-        .iter()
-        .map(|p| i64::from(*p) / divisor.cast_signed())
-        .collect();
+    let weights: Vec<i64> = percents.iter().map(|p| i64::from(*p) / divisor.cast_signed()).collect();
     let total: i64 = weights.iter().sum();
     let mut gained = vec![0_i64; weights.len()];
     (0..total)
         .filter_map(|_| {
-            gained
-                .iter_mut()
-                .zip(&weights)
-                .for_each(|(gained, weight)| *gained += weight);
+            gained.iter_mut().zip(&weights).for_each(|(gained, weight)| *gained += weight);
             let richest = (0..gained.len()).rev().max_by_key(|share| gained[*share])?;
             gained[richest] -= total;
             u16::try_from(richest).ok()

@@ -26,14 +26,9 @@ pub struct Routed<S> {
 impl<S: Copy> RouteTable<S> {
     /// A table of `services`, each with its name and hosts (lower case, no port). Names and hosts are distinct.
     pub fn new(services: impl IntoIterator<Item = (ServiceName, Vec<Box<str>>, S)>) -> Self {
-        let mut table = Self {
-            by_name: HashMap::new(),
-            by_host: HashMap::new(),
-        };
+        let mut table = Self { by_name: HashMap::new(), by_host: HashMap::new() };
         for (name, hosts, service) in services {
-            table
-                .by_host
-                .extend(hosts.into_iter().map(|host| (host, service)));
+            table.by_host.extend(hosts.into_iter().map(|host| (host, service)));
             table.by_name.insert(name, service);
         }
         table
@@ -52,16 +47,10 @@ impl<S: Copy> RouteTable<S> {
             }
             None => (self.by_host.get(host.as_str()), path),
         };
-        let service = service.ok_or_else(|| {
-            Error::new(
-                Kind::UnknownService,
-                "no service goes by this host or by the name in this path",
-            )
+        let service = *service.ok_or_else(|| {
+            Error::new(Kind::UnknownService, "no service goes by this host or by the name in this path")
         })?;
-        Ok(Routed {
-            service,
-            endpoint: endpoint(rest),
-        })
+        Ok(Routed { service, endpoint: endpoint(rest) })
     }
 }
 
@@ -70,10 +59,7 @@ fn endpoint(path: &str) -> Result<Endpoint, Error> {
         "/score" => Ok(Endpoint::Score),
         "/swagger.json" => Ok(Endpoint::Swagger),
         "/" => Ok(Endpoint::Health),
-        _ => Err(Error::new(
-            Kind::UnknownPath,
-            "a service has the paths score, swagger.json and / only",
-        )),
+        _ => Err(Error::new(Kind::UnknownPath, "a service has the paths score, swagger.json and / only")),
     }
 }
 
@@ -86,11 +72,7 @@ mod tests {
     fn table() -> RouteTable<&'static str> {
         let name = |text| ServiceName::parse(text).unwrap();
         RouteTable::new([
-            (
-                name("iris"),
-                vec!["iris.example.org".into()],
-                "iris",
-            ),
+            (name("iris"), vec!["iris.example.org".into()], "iris"),
             (name("wine"), vec![], "wine"),
         ])
     }
@@ -105,14 +87,8 @@ mod tests {
 
     #[test]
     fn path_form_reaches_every_service_and_wins_over_the_host() {
-        assert_eq!(
-            find("any", "/api/v1/service/wine/score"),
-            Ok(("wine", Endpoint::Score))
-        );
-        assert_eq!(
-            find("iris.example.org", "/api/v1/service/wine/"),
-            Ok(("wine", Endpoint::Health))
-        );
+        assert_eq!(find("any", "/api/v1/service/wine/score"), Ok(("wine", Endpoint::Score)));
+        assert_eq!(find("iris.example.org", "/api/v1/service/wine/"), Ok(("wine", Endpoint::Health)));
         assert_eq!(
             find("any", "/api/v1/service/wine/swagger.json?version=3"),
             Ok(("wine", Endpoint::Swagger))
@@ -121,28 +97,16 @@ mod tests {
 
     #[test]
     fn host_form_reaches_a_service_that_has_the_host() {
-        assert_eq!(
-            find("IRIS.example.org:8443", "/score"),
-            Ok(("iris", Endpoint::Score))
-        );
-        assert_eq!(
-            find("wine.example.org", "/score"),
-            Err(Kind::UnknownService)
-        );
+        assert_eq!(find("IRIS.example.org:8443", "/score"), Ok(("iris", Endpoint::Score)));
+        assert_eq!(find("wine.example.org", "/score"), Err(Kind::UnknownService));
     }
 
     #[test]
     fn what_is_not_opened_is_not_found() {
         assert_eq!(find("iris.example.org", "/metrics"), Err(Kind::UnknownPath));
-        assert_eq!(
-            find("any", "/api/v1/service/iris/score/"),
-            Err(Kind::UnknownPath)
-        );
+        assert_eq!(find("any", "/api/v1/service/iris/score/"), Err(Kind::UnknownPath));
         assert_eq!(find("any", "/api/v1/service/iris"), Err(Kind::UnknownPath));
-        assert_eq!(
-            find("any", "/api/v1/service/nobody/score"),
-            Err(Kind::UnknownService)
-        );
+        assert_eq!(find("any", "/api/v1/service/nobody/score"), Err(Kind::UnknownService));
         assert_eq!(find("any", "/api/v1/service/"), Err(Kind::UnknownService));
     }
 }

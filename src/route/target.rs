@@ -63,9 +63,7 @@ fn ambiguity(path: &[u8]) -> Option<&'static str> {
             }
             Some(b'%') => match path.get(i + 1..i + 3).and_then(decode_escape) {
                 Some(byte) if hides_meaning(byte) => {
-                    return Some(
-                        "the path escapes a letter that has a plain form or a meaning of its own",
-                    );
+                    return Some("the path escapes a letter that has a plain form or a meaning of its own");
                 }
                 Some(_) => i += 2,
                 None => return Some("the path has a broken percent-escape"),
@@ -83,10 +81,7 @@ fn ambiguity(path: &[u8]) -> Option<&'static str> {
 
 fn visible_ascii(query: &[u8]) -> Option<&'static str> {
     let odd = |byte: &u8| !byte.is_ascii_graphic() || *byte == b'#';
-    query
-        .iter()
-        .any(odd)
-        .then_some("the query holds a blank, a '#', a control or a non-ASCII byte")
+    query.iter().any(odd).then_some("the query holds a blank, a '#', a control or a non-ASCII byte")
 }
 
 fn decode_escape(hex: &[u8]) -> Option<u8> {
@@ -98,10 +93,7 @@ fn decode_escape(hex: &[u8]) -> Option<u8> {
 /// Unreserved letters (RFC 3986 2.3) have one plain form; the others change what a path means once decoded.
 const fn hides_meaning(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b';' | 0..=0x1f | 0x7f
-        )
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%' | b';' | 0..=0x1f | 0x7f)
 }
 
 /// A host as a caller named it, in the spelling that routes are kept in: lower case, no port, no trailing dot.
@@ -121,17 +113,12 @@ impl Host {
     /// [`Kind::Malformed`] for anything but a DNS name, an IPv4 address or a bracketed IPv6 address with an optional
     /// port up to 65535.
     pub fn parse(authority: &[u8]) -> Result<Self, Error> {
-        let malformed = || {
-            Error::new(
-                Kind::Malformed,
-                "the host is not a name or address with an optional port",
-            )
-        };
+        let malformed =
+            || Error::new(Kind::Malformed, "the host is not a name or address with an optional port");
         let (host, port) = split_port(authority).ok_or_else(malformed)?;
         let host = host.strip_suffix(b".").unwrap_or(host);
-        let name_byte = |b: &u8| {
-            b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'[' | b']')
-        };
+        let name_byte =
+            |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':' | b'[' | b']');
         if host.len() > Self::MAX_LEN || !host.iter().all(name_byte) || !port_is_valid(port) {
             return Err(malformed());
         }
@@ -139,10 +126,7 @@ impl Host {
         for (to, from) in text.iter_mut().zip(host) {
             *to = from.to_ascii_lowercase();
         }
-        Ok(Self {
-            text,
-            len: host.len(),
-        })
+        Ok(Self { text, len: host.len() })
     }
 
     /// The host as text.
@@ -158,10 +142,7 @@ fn split_port(authority: &[u8]) -> Option<(&[u8], &[u8])> {
         _ => 0,
     };
     match memchr::memchr(b':', &authority[after_bracket..]) {
-        Some(colon) => Some((
-            &authority[..after_bracket + colon],
-            &authority[after_bracket + colon + 1..],
-        )),
+        Some(colon) => Some((&authority[..after_bracket + colon], &authority[after_bracket + colon + 1..])),
         None => Some((authority, b"")),
     }
 }
@@ -169,10 +150,7 @@ fn split_port(authority: &[u8]) -> Option<(&[u8], &[u8])> {
 fn port_is_valid(port: &[u8]) -> bool {
     port.len() <= 5
         && port.iter().all(u8::is_ascii_digit)
-        && port
-            .iter()
-            .fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0'))
-            <= u32::from(u16::MAX)
+        && port.iter().fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
 }
 
 #[cfg(test)]
@@ -181,25 +159,16 @@ mod tests {
 
     fn parse(target: &'static str) -> Option<(String, String)> {
         let target = Target::parse(Bytes::from_static(target.as_bytes())).ok()?;
-        Some((
-            target.path().to_owned(),
-            String::from_utf8(target.query_with_mark().to_vec()).unwrap(),
-        ))
+        Some((target.path().to_owned(), String::from_utf8(target.query_with_mark().to_vec()).unwrap()))
     }
 
     #[test]
     fn plain_paths_are_split_from_their_query() {
         assert_eq!(parse("/score"), Some(("/score".into(), String::new())));
         assert_eq!(parse("/"), Some(("/".into(), String::new())));
-        assert_eq!(
-            parse("/a/b/?x=/../%2e"),
-            Some(("/a/b/".into(), "?x=/../%2e".into()))
-        );
+        assert_eq!(parse("/a/b/?x=/../%2e"), Some(("/a/b/".into(), "?x=/../%2e".into())));
         assert_eq!(parse("/a%20b"), Some(("/a%20b".into(), String::new())));
-        assert_eq!(
-            parse("/.well-known/a..b"),
-            Some(("/.well-known/a..b".into(), String::new()))
-        );
+        assert_eq!(parse("/.well-known/a..b"), Some(("/.well-known/a..b".into(), String::new())));
     }
 
     #[test]
@@ -244,35 +213,15 @@ mod tests {
 
     #[test]
     fn hosts_are_folded_to_one_spelling() {
-        let host = |authority: &str| {
-            Host::parse(authority.as_bytes())
-                .ok()
-                .map(|h| h.as_str().to_owned())
-        };
-        assert_eq!(
-            host("Iris.Example.ORG:8443").as_deref(),
-            Some("iris.example.org")
-        );
-        assert_eq!(
-            host("iris.example.org.").as_deref(),
-            Some("iris.example.org")
-        );
+        let host = |authority: &str| Host::parse(authority.as_bytes()).ok().map(|h| h.as_str().to_owned());
+        assert_eq!(host("Iris.Example.ORG:8443").as_deref(), Some("iris.example.org"));
+        assert_eq!(host("iris.example.org.").as_deref(), Some("iris.example.org"));
         assert_eq!(host("127.0.0.1:1").as_deref(), Some("127.0.0.1"));
         assert_eq!(host("[::1]:443").as_deref(), Some("[::1]"));
         assert_eq!(host("").as_deref(), Some(""));
-        for bad in [
-            "u@h",
-            "h/p",
-            "h?x",
-            "a, b",
-            "h:99999",
-            "h:1x",
-            "h:1:2",
-            "[::1",
-            "h h",
-            "h\0",
-            &"a".repeat(300),
-        ] {
+        for bad in
+            ["u@h", "h/p", "h?x", "a, b", "h:99999", "h:1x", "h:1:2", "[::1", "h h", "h\0", &"a".repeat(300)]
+        {
             assert_eq!(host(bad), None, "{bad:?}");
         }
     }

@@ -28,10 +28,7 @@ impl Spread {
     }
 
     pub(super) fn sum(&self) -> u64 {
-        let wrapped = self
-            .0
-            .iter()
-            .fold(0u64, |sum, place| sum.wrapping_add(place.0.load(Relaxed)));
+        let wrapped = self.0.iter().fold(0u64, |sum, place| sum.wrapping_add(place.0.load(Relaxed)));
         // A reader that meets a subtraction before its addition sees less than nothing.
         u64::try_from(wrapped as i64).unwrap_or(0)
     }

@@ -43,42 +43,21 @@ impl Telemetry {
         Self::with_outputs(outputs, settings.privacy, metrics.records()).map_err(StartError::Thread)
     }
 
-    fn with_outputs(
-        outputs: Vec<Output>,
-        privacy: Privacy,
-        counts: Arc<RecordCounts>,
-    ) -> io::Result<Self> {
+    fn with_outputs(outputs: Vec<Output>, privacy: Privacy, counts: Arc<RecordCounts>) -> io::Result<Self> {
         if outputs.is_empty() {
             let to = Destination::Nowhere;
-            let sink = RecordSink {
-                to,
-                privacy,
-                counts,
-            };
+            let sink = RecordSink { to, privacy, counts };
             return Ok(Self { sink, writer: None });
         }
         let queue = Arc::new(Queue::new());
-        let writer = Writer {
-            queue: Arc::clone(&queue),
-            counts: Arc::clone(&counts),
-            outputs,
-        };
+        let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(&counts), outputs };
         let (ended, writer_ended) = channel();
-        std::thread::Builder::new()
-            .name("records".to_owned())
-            .spawn(move || {
-                let _ended: std::sync::mpsc::Sender<()> = ended;
-                writer.run();
-            })?;
+        std::thread::Builder::new().name("records".to_owned()).spawn(move || {
+            let _ended: std::sync::mpsc::Sender<()> = ended;
+            writer.run();
+        })?;
         let to = Destination::Writer(queue);
-        Ok(Self {
-            sink: RecordSink {
-                to,
-                privacy,
-                counts,
-            },
-            writer: Some(writer_ended),
-        })
+        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended) })
     }
 
     /// Where workers leave their records.
@@ -108,11 +87,7 @@ impl Telemetry {
         let in_time = writer.recv_timeout(within) != Err(RecvTimeoutError::Timeout);
         let records = self.sink.counts.queued_now();
         self.sink.counts.dropped(queue.abandon());
-        if in_time && records == 0 {
-            Ok(())
-        } else {
-            Err(Unfinished { records })
-        }
+        if in_time && records == 0 { Ok(()) } else { Err(Unfinished { records }) }
     }
 }
 
@@ -127,10 +102,7 @@ impl Drop for Telemetry {
 fn outputs(settings: &TelemetrySettings) -> Result<Vec<Output>, StartError> {
     let mut outputs = Vec::new();
     if let Some(path) = &settings.record_file {
-        let file = Output::file(path).map_err(|error| StartError::File {
-            path: path.clone(),
-            error,
-        })?;
+        let file = Output::file(path).map_err(|error| StartError::File { path: path.clone(), error })?;
         outputs.push(file);
     }
     if settings.record_stdout {
@@ -160,16 +132,10 @@ impl fmt::Display for StartError {
         match self {
             Self::File { path, error } => {
                 let path = path.display();
-                write!(
-                    f,
-                    "telemetry.records.file.path: {path} cannot be opened for appending: {error}"
-                )
+                write!(f, "telemetry.records.file.path: {path} cannot be opened for appending: {error}")
             }
             Self::Stdout(error) => {
-                write!(
-                    f,
-                    "telemetry.records.stdout: standard output cannot be used: {error}"
-                )
+                write!(f, "telemetry.records.stdout: standard output cannot be used: {error}")
             }
             Self::Thread(error) => write!(f, "no thread to write records on: {error}"),
         }
@@ -187,11 +153,7 @@ pub struct Unfinished {
 
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} records were not written before the time was up",
-            self.records
-        )
+        write!(f, "{} records were not written before the time was up", self.records)
     }
 }
 
@@ -206,18 +168,13 @@ mod tests {
     use std::path::Path;
 
     fn start(path: &Path) -> Telemetry {
-        let settings = TelemetrySettings {
-            record_file: Some(path.to_owned()),
-            ..TelemetrySettings::default()
-        };
+        let settings =
+            TelemetrySettings { record_file: Some(path.to_owned()), ..TelemetrySettings::default() };
         Telemetry::start(&settings, &Metrics::new()).unwrap()
     }
 
     fn record_of(telemetry: &Telemetry, status: u16) {
-        let record = Record {
-            status,
-            ..Record::sample()
-        };
+        let record = Record { status, ..Record::sample() };
         telemetry.sink().worker().write(&record);
     }
 
@@ -266,10 +223,7 @@ mod tests {
             record_file: Some("/nonexistent/records".into()),
             ..TelemetrySettings::default()
         };
-        let error = Telemetry::start(&settings, &Metrics::new())
-            .err()
-            .unwrap()
-            .to_string();
+        let error = Telemetry::start(&settings, &Metrics::new()).err().unwrap().to_string();
         assert!(
             error.starts_with("telemetry.records.file.path: /nonexistent/records cannot be opened"),
             "{error}"

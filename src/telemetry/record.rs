@@ -175,9 +175,7 @@ impl Record {
             url: RequestUrl {
                 tls: true,
                 authority: Some(HeaderValue::from_static("score.example.org:8443")),
-                path_and_query: bytes::Bytes::from_static(
-                    b"/api/v1/service/iris/score?code=s3cret",
-                ),
+                path_and_query: bytes::Bytes::from_static(b"/api/v1/service/iris/score?code=s3cret"),
             },
             status: 200,
             request_id: RequestId(*b"11111111-2222-4333-8444-555555555555"),
@@ -212,14 +210,9 @@ mod tests {
 
     #[test]
     fn only_a_valid_traceparent_gives_a_trace_id() {
-        let id = |header: &str| {
-            TraceId::from_traceparent(header.as_bytes()).map(|id| id.as_str().to_owned())
-        };
+        let id = |header: &str| TraceId::from_traceparent(header.as_bytes()).map(|id| id.as_str().to_owned());
         let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(
-            id(valid).as_deref(),
-            Some("0af7651916cd43dd8448eb211c80319c")
-        );
+        assert_eq!(id(valid).as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
         assert!(id(&format!("01{}-more", &valid[2..])).is_some());
         for bad in [
             "",

@@ -52,11 +52,7 @@ impl RecordSink {
     /// The sink of one worker thread.
     #[must_use]
     pub fn worker(&self) -> WorkerSink {
-        WorkerSink(Rc::new(Buffer {
-            sink: self.clone(),
-            open: RefCell::default(),
-            filling: Notify::new(),
-        }))
+        WorkerSink(Rc::new(Buffer { sink: self.clone(), open: RefCell::default(), filling: Notify::new() }))
     }
 }
 
@@ -74,11 +70,7 @@ struct Buffer {
 impl WorkerSink {
     /// Takes one record. Never waits.
     pub fn write(&self, record: &Record) {
-        let Buffer {
-            sink,
-            open,
-            filling,
-        } = &*self.0;
+        let Buffer { sink, open, filling } = &*self.0;
         if matches!(sink.to, Destination::Nowhere) {
             sink.counts.accepted.add(1);
             sink.counts.written.fetch_add(1, Relaxed);
@@ -257,11 +249,8 @@ mod tests {
 
     fn start(gates: &[Gate]) -> (Telemetry, Arc<RecordCounts>) {
         let counts = Arc::new(RecordCounts::new());
-        let outputs = gates
-            .iter()
-            .map(|gate| Output::new("gate".to_owned(), Box::new(gate.clone())));
-        let telemetry =
-            Telemetry::with_outputs(outputs.collect(), Privacy::Standard, Arc::clone(&counts));
+        let outputs = gates.iter().map(|gate| Output::new("gate".to_owned(), Box::new(gate.clone())));
+        let telemetry = Telemetry::with_outputs(outputs.collect(), Privacy::Standard, Arc::clone(&counts));
         (telemetry.unwrap(), counts)
     }
 
@@ -323,10 +312,7 @@ mod tests {
         let (telemetry, counts) = start(&[well.clone(), ill]);
         telemetry.sink().worker().write(&Record::sample());
         assert_eq!(telemetry.shutdown(LONG), Ok(()));
-        assert_eq!(
-            (counts.written_total(), counts.dropped_total(), well.lines()),
-            (0, 1, 1)
-        );
+        assert_eq!((counts.written_total(), counts.dropped_total(), well.lines()), (0, 1, 1));
     }
 
     #[test]
@@ -381,11 +367,7 @@ mod tests {
         let worker = telemetry.sink().worker();
         let in_time = worker.clone().flush_in_time();
         worker.write(&Record::sample());
-        assert!(
-            tokio::time::timeout(FLUSH_INTERVAL * 2, in_time)
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(FLUSH_INTERVAL * 2, in_time).await.is_err());
         // The worker still lives: nothing else can have handed the record over.
         assert_eq!(telemetry.shutdown(LONG), Ok(()));
         assert_eq!(counts.written_total(), 1);
@@ -427,11 +409,7 @@ mod tests {
         drop(worker);
         telemetry.shutdown(LONG).unwrap();
         let counts = metrics.records();
-        eprintln!(
-            "written {}, dropped {}",
-            counts.written_total(),
-            counts.dropped_total()
-        );
+        eprintln!("written {}, dropped {}", counts.written_total(), counts.dropped_total());
     }
 
     /// First field of schedstat: time on a CPU.

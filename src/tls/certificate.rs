@@ -78,6 +78,14 @@ pub fn load(source: &CertificateSource) -> Result<LoadedCertificate, TlsError> {
 }
 
 impl LoadedCertificate {
+    /// What people call it: its first name or address, else its file.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.dns_names.first().map(ToString::to_string);
+        let address = || self.addresses.first().map(ToString::to_string);
+        name.or_else(address).unwrap_or_else(|| self.source.cert.display().to_string())
+    }
+
     /// What is worth telling at this moment.
     #[must_use]
     pub fn warnings(&self) -> Vec<CertificateWarning> {
@@ -88,16 +96,10 @@ impl LoadedCertificate {
         let checks = [
             (now > self.not_after, CertificateWarning::Expired),
             (now < self.not_before, CertificateWarning::NotYetValid),
-            (
-                self.key_readable_by_everybody,
-                CertificateWarning::KeyReadableByEverybody,
-            ),
+            (self.key_readable_by_everybody, CertificateWarning::KeyReadableByEverybody),
             (self.dns_names.is_empty(), CertificateWarning::NoNames),
         ];
-        checks
-            .into_iter()
-            .filter_map(|(applies, warning)| applies.then_some(warning))
-            .collect()
+        checks.into_iter().filter_map(|(applies, warning)| applies.then_some(warning)).collect()
     }
 }
 
@@ -106,9 +108,7 @@ impl fmt::Display for CertificateWarning {
         f.write_str(match self {
             Self::Expired => "the certificate has expired: clients will refuse it, renew it",
             Self::NotYetValid => "the certificate is not valid yet: check its dates and the clock",
-            Self::KeyReadableByEverybody => {
-                "every user of this machine can read the private key: chmod o-r"
-            }
+            Self::KeyReadableByEverybody => "every user of this machine can read the private key: chmod o-r",
             Self::NoNames => "the certificate has no DNS name: it serves only as the default",
         })
     }
@@ -139,10 +139,7 @@ fn check_pair(
             if chain[1..].iter().any(|other| matches(other).is_ok()) {
                 return Err(TlsError::of(&source.cert, TlsProblem::LeafNotFirst));
             }
-            return Err(TlsError::of(
-                &source.key,
-                TlsProblem::KeyMismatch(source.cert.clone()),
-            ));
+            return Err(TlsError::of(&source.key, TlsProblem::KeyMismatch(source.cert.clone())));
         }
         Err(error) => TlsProblem::BadCertificate(error.to_string()),
     };
@@ -165,14 +162,11 @@ impl Leaf {
             not_before: system_time(x509.validity().not_before),
             not_after: system_time(x509.validity().not_after),
         };
-        let names = x509
-            .subject_alternative_name()
-            .map_err(|error| error.to_string())?;
+        let names = x509.subject_alternative_name().map_err(|error| error.to_string())?;
         for name in names.iter().flat_map(|san| &san.value.general_names) {
             match name {
                 GeneralName::DNSName(name) => {
-                    leaf.dns_names
-                        .push(name.to_ascii_lowercase().into_boxed_str());
+                    leaf.dns_names.push(name.to_ascii_lowercase().into_boxed_str());
                 }
                 GeneralName::IPAddress(octets) => leaf.addresses.extend(ip_address(octets)),
                 _ => {}
@@ -193,11 +187,7 @@ fn ip_address(octets: &[u8]) -> Option<IpAddr> {
 fn system_time(time: ASN1Time) -> SystemTime {
     let seconds = time.timestamp();
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        UNIX_EPOCH - distance
-    } else {
-        UNIX_EPOCH + distance
-    }
+    if seconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -223,10 +213,7 @@ mod tests {
     use crate::tls::development_certificates;
 
     fn source(dir: &TempDir) -> CertificateSource {
-        CertificateSource {
-            cert: dir.path().join("leaf.pem"),
-            key: dir.path().join("leaf.key"),
-        }
+        CertificateSource { cert: dir.path().join("leaf.pem"), key: dir.path().join("leaf.key") }
     }
 
     /// A self-signed pair in a folder of its own.
@@ -247,17 +234,12 @@ mod tests {
         let (_dir, source) = pair(|params| {
             params.not_before = OffsetDateTime::from_unix_timestamp(1_600_000_000).unwrap();
             params.not_after = OffsetDateTime::from_unix_timestamp(4_000_000_000).unwrap();
-            params
-                .subject_alt_names
-                .push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
+            params.subject_alt_names.push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
         });
         let loaded = load(&source).unwrap();
         assert_eq!(*loaded.dns_names, ["iris.example".into()]);
         assert_eq!(loaded.addresses, [IpAddr::from([127, 0, 0, 1])]);
-        assert_eq!(
-            loaded.not_after,
-            UNIX_EPOCH + Duration::from_secs(4_000_000_000)
-        );
+        assert_eq!(loaded.not_after, UNIX_EPOCH + Duration::from_secs(4_000_000_000));
         assert_eq!(loaded.fingerprint, sha256(&loaded.key.cert[0]));
         assert_eq!(loaded.warnings(), []);
     }
@@ -271,10 +253,7 @@ mod tests {
         let loaded = load(&source).unwrap();
         assert_eq!(loaded.warnings(), [CertificateWarning::Expired]);
         let earlier = UNIX_EPOCH + Duration::from_secs(1_400_000_000);
-        assert_eq!(
-            loaded.warnings_at(earlier),
-            [CertificateWarning::NotYetValid]
-        );
+        assert_eq!(loaded.warnings_at(earlier), [CertificateWarning::NotYetValid]);
     }
 
     #[test]
@@ -282,10 +261,7 @@ mod tests {
         let (_dir, source) = pair(|_| {});
         fs::set_permissions(&source.key, fs::Permissions::from_mode(0o644)).unwrap();
         let loaded = load(&source).unwrap();
-        assert_eq!(
-            loaded.warnings(),
-            [CertificateWarning::KeyReadableByEverybody]
-        );
+        assert_eq!(loaded.warnings(), [CertificateWarning::KeyReadableByEverybody]);
     }
 
     #[test]
@@ -295,11 +271,7 @@ mod tests {
         source.key = other.key;
         let error = load(&source).unwrap_err();
         assert_eq!(error.file.as_ref(), Some(&source.key));
-        assert_eq!(
-            error.problem,
-            TlsProblem::KeyMismatch(source.cert.clone()),
-            "{error}"
-        );
+        assert_eq!(error.problem, TlsProblem::KeyMismatch(source.cert.clone()), "{error}");
     }
 
     #[test]
@@ -326,10 +298,9 @@ mod tests {
     #[test]
     fn keys_in_pkcs1_and_sec1_form_are_read() {
         // PKCS#8 wraps both forms in one OCTET STRING at its end (RFC 5958); the plain form starts where its length says.
-        for (algorithm, label, plain_start) in [
-            (&PKCS_RSA_SHA256, "RSA PRIVATE KEY", 26),
-            (&PKCS_ECDSA_P256_SHA256, "EC PRIVATE KEY", 29),
-        ] {
+        for (algorithm, label, plain_start) in
+            [(&PKCS_RSA_SHA256, "RSA PRIVATE KEY", 26), (&PKCS_ECDSA_P256_SHA256, "EC PRIVATE KEY", 29)]
+        {
             let dir = tempfile::tempdir().unwrap();
             let source = source(&dir);
             let key = KeyPair::generate_for(algorithm).unwrap();
@@ -342,22 +313,15 @@ mod tests {
     }
 
     fn to_pem(label: &str, der: &[u8]) -> String {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut text = format!("-----BEGIN {label}-----\n");
         for block in der.chunks(3) {
-            let bits = block
-                .iter()
-                .fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte))
+            let bits = block.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte))
                 << (8 * (3 - block.len()));
             for digit in 0..4 {
                 let value = (bits >> (18 - 6 * digit)) & 63;
                 let padding = digit > block.len();
-                text.push(if padding {
-                    '='
-                } else {
-                    ALPHABET[value as usize].into()
-                });
+                text.push(if padding { '=' } else { ALPHABET[value as usize].into() });
             }
             text.push('\n');
         }
@@ -389,19 +353,13 @@ mod tests {
         let faults: [(&Path, &str, Expected); 7] = [
             (&source.key, "", |p| *p == TlsProblem::NoKey),
             (&source.key, &certificate, |p| *p == TlsProblem::NoKey),
-            (&source.key, &unfinished, |p| {
-                matches!(p, TlsProblem::NotPem(_))
-            }),
-            (&source.key, &damaged, |p| {
-                matches!(p, TlsProblem::BadKey(_))
-            }),
+            (&source.key, &unfinished, |p| matches!(p, TlsProblem::NotPem(_))),
+            (&source.key, &damaged, |p| matches!(p, TlsProblem::BadKey(_))),
             (&source.cert, "", |p| *p == TlsProblem::NoCertificate),
             (&source.cert, &key, |p| *p == TlsProblem::NoCertificate),
-            (
-                &source.cert,
-                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-                |p| matches!(p, TlsProblem::BadCertificate(_)),
-            ),
+            (&source.cert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", |p| {
+                matches!(p, TlsProblem::BadCertificate(_))
+            }),
         ];
         let secret = key.lines().nth(1).unwrap();
         for (file, text, expected) in faults {
@@ -415,10 +373,7 @@ mod tests {
         }
         fs::remove_file(&source.key).unwrap();
         let error = load(&source).unwrap_err();
-        assert!(
-            matches!(error.problem, TlsProblem::Unreadable(_)),
-            "{error}"
-        );
+        assert!(matches!(error.problem, TlsProblem::Unreadable(_)), "{error}");
     }
 
     #[test]

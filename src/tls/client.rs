@@ -75,10 +75,7 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     // Distributions ship a few certificates that are not valid by today's rules: those are left out, as everywhere.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        let cause = found
-            .errors
-            .first()
-            .map_or_else(|| "none found".to_owned(), ToString::to_string);
+        let cause = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);
         return Err(TlsError::general(TlsProblem::NoSystemRoots(cause)));
     }
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))

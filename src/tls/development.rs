@@ -20,9 +20,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{ServerName, UnixTime};
 use time::OffsetDateTime;
 
-use super::{
-    CertificateSource, LoadedCertificate, TlsError, TlsProblem, certificate, pem, provider,
-};
+use super::{CertificateSource, LoadedCertificate, TlsError, TlsProblem, certificate, pem, provider};
 
 /// Validity of a leaf; browsers and Apple's platforms refuse more than 398 days.
 const LEAF_LIFETIME: time::Duration = time::Duration::days(397);
@@ -49,22 +47,12 @@ pub struct DevelopmentCertificates {
 ///
 /// # Errors
 /// Names the file or folder that cannot be written, or a name that no certificate can bear.
-pub fn development_certificates(
-    dir: &Path,
-    names: &[&str],
-) -> Result<DevelopmentCertificates, TlsError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| unwritable(dir, &error))?;
+pub fn development_certificates(dir: &Path, names: &[&str]) -> Result<DevelopmentCertificates, TlsError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| unwritable(dir, &error))?;
     let files = DevelopmentCertificates {
         ca: dir.join("ca.pem"),
         ca_key: dir.join("ca.key"),
-        server: CertificateSource {
-            cert: dir.join("server.pem"),
-            key: dir.join("server.key"),
-        },
+        server: CertificateSource { cert: dir.join("server.pem"), key: dir.join("server.key") },
     };
     let names = all_names(names);
     if !files.authority_is_usable() {
@@ -93,30 +81,23 @@ impl DevelopmentCertificates {
     }
 
     fn authority_is_usable(&self) -> bool {
-        let source = CertificateSource {
-            cert: self.ca.clone(),
-            key: self.ca_key.clone(),
-        };
+        let source = CertificateSource { cert: self.ca.clone(), key: self.ca_key.clone() };
         certificate::load(&source).is_ok_and(|loaded| lasts(&loaded))
     }
 
     fn write_authority(&self) -> Result<(), TlsError> {
         let key = new_key(&self.ca_key)?;
-        let certificate = authority()
-            .self_signed(&key)
-            .map_err(|error| refused(&self.ca, &error))?;
+        let certificate = authority().self_signed(&key).map_err(|error| refused(&self.ca, &error))?;
         write(&self.ca_key, &key.serialize_pem(), 0o600)?;
         write(&self.ca, &certificate.pem(), 0o644)
     }
 
     /// The same judgement that a client makes: signed by this authority, in time, for every one of the names.
     fn server_is_usable(&self, names: &[String]) -> bool {
-        let (Ok(loaded), Ok(roots)) = (certificate::load(&self.server), pem::roots(&self.ca))
-        else {
+        let (Ok(loaded), Ok(roots)) = (certificate::load(&self.server), pem::roots(&self.ca)) else {
             return false;
         };
-        let Ok(verifier) =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()
+        let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()
         else {
             return false;
         };
@@ -126,9 +107,7 @@ impl DevelopmentCertificates {
                 return false;
             };
             let chain = &loaded.key.cert;
-            verifier
-                .verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now())
-                .is_ok()
+            verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], UnixTime::now()).is_ok()
         };
         lasts(&loaded) && names.iter().all(is_good_for)
     }
@@ -148,9 +127,7 @@ impl DevelopmentCertificates {
 
         let mut params = CertificateParams::new(names).map_err(refused)?;
         let common_name = names.first().map_or("localhost", String::as_str);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
+        params.distinguished_name.push(DnType::CommonName, common_name);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
@@ -165,9 +142,7 @@ impl DevelopmentCertificates {
 
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "scoregate development CA");
+    params.distinguished_name.push(DnType::CommonName, "scoregate development CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = validity(CA_LIFETIME);
@@ -181,11 +156,7 @@ fn all_names(names: &[&str]) -> Vec<String> {
         IpAddr::from(Ipv4Addr::LOCALHOST).to_string(),
         IpAddr::from(Ipv6Addr::LOCALHOST).to_string(),
     ];
-    for name in names
-        .iter()
-        .map(|name| name.to_ascii_lowercase())
-        .chain(always)
-    {
+    for name in names.iter().map(|name| name.to_ascii_lowercase()).chain(always) {
         if !all.contains(&name) {
             all.push(name);
         }
@@ -217,11 +188,7 @@ fn write(file: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&fresh)?;
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
         opened.write_all(text.as_bytes())?;
         std::fs::rename(&fresh, file)
     })();
@@ -256,17 +223,8 @@ mod tests {
         assert_eq!(mode(&made.ca_key), 0o600);
         assert_eq!(mode(&made.server.key), 0o600);
         let loaded = certificate::load(&made.server).unwrap();
-        assert_eq!(
-            *loaded.dns_names,
-            ["iris.example", "*.score.example", "localhost"].map(Box::from)
-        );
-        assert_eq!(
-            loaded.addresses,
-            [
-                IpAddr::from(Ipv4Addr::LOCALHOST),
-                Ipv6Addr::LOCALHOST.into()
-            ]
-        );
+        assert_eq!(*loaded.dns_names, ["iris.example", "*.score.example", "localhost"].map(Box::from));
+        assert_eq!(loaded.addresses, [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]);
         let span = loaded.not_after.duration_since(loaded.not_before).unwrap();
         assert_eq!(span.as_secs(), 397 * 24 * 60 * 60);
         assert_eq!(loaded.warnings(), []);
@@ -297,9 +255,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = development_certificates(file.path(), &[]).unwrap_err();
         assert_eq!(error.file.as_deref(), Some(file.path()));
-        assert!(
-            matches!(error.problem, TlsProblem::Unwritable(_)),
-            "{error}"
-        );
+        assert!(matches!(error.problem, TlsProblem::Unwritable(_)), "{error}");
     }
 }

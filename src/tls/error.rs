@@ -63,9 +63,7 @@ impl TlsProblem {
             Self::EncryptedKey => "remove the passphrase (openssl pkey -in KEY -out PLAIN)",
             Self::BadKey(_) => "use an RSA (2048 to 8192 bits), ECDSA P-256/384/521 or Ed25519 key",
             Self::KeyMismatch(_) => "give the key that the certificate was issued for",
-            Self::LeafNotFirst => {
-                "put the server's own certificate first, then those that signed it"
-            }
+            Self::LeafNotFirst => "put the server's own certificate first, then those that signed it",
             Self::NoCertificates => "list at least one certificate with its key",
             Self::NoSystemRoots(_) => "install ca-certificates or name a CA bundle",
             Self::Refused(_) => "correct what the cause names",
@@ -75,17 +73,11 @@ impl TlsProblem {
 
 impl TlsError {
     pub(super) fn of(file: &Path, problem: TlsProblem) -> Self {
-        Self {
-            file: Some(file.to_owned()),
-            problem,
-        }
+        Self { file: Some(file.to_owned()), problem }
     }
 
     pub(super) const fn general(problem: TlsProblem) -> Self {
-        Self {
-            file: None,
-            problem,
-        }
+        Self { file: None, problem }
     }
 }
 
@@ -102,19 +94,12 @@ impl fmt::Display for TlsProblem {
             Self::EncryptedKey => f.write_str("holds a key with a passphrase"),
             Self::BadKey(cause) => write!(f, "holds a key that cannot be used ({cause})"),
             Self::KeyMismatch(certificate) => {
-                write!(
-                    f,
-                    "holds a key that does not match {}",
-                    certificate.display()
-                )
+                write!(f, "holds a key that does not match {}", certificate.display())
             }
             Self::LeafNotFirst => f.write_str("does not start with the certificate of the key"),
             Self::NoCertificates => f.write_str("no certificate is listed"),
             Self::NoSystemRoots(cause) => {
-                write!(
-                    f,
-                    "the system's trust store has no usable certificate ({cause})"
-                )
+                write!(f, "the system's trust store has no usable certificate ({cause})")
             }
             Self::Refused(cause) => write!(f, "TLS settings are refused ({cause})"),
         }

@@ -40,11 +40,7 @@ impl CertificateIndex {
                 names.entry(name.into()).or_insert(position);
             }
         }
-        Some(Self {
-            certificates,
-            exact,
-            wildcard,
-        })
+        Some(Self { certificates, exact, wildcard })
     }
 
     /// The certificates in the order of the settings, for expiry gauges and warnings.
@@ -81,22 +77,14 @@ impl CertificateIndex {
             }
             self.wildcard.get(parent)
         };
-        self.exact
-            .get(name.as_ref())
-            .or_else(by_wildcard)
-            .copied()
-            .unwrap_or(DEFAULT)
+        self.exact.get(name.as_ref()).or_else(by_wildcard).copied().unwrap_or(DEFAULT)
     }
 }
 
 impl ResolvesServerCert for CertificateIndex {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let position = client_hello
-            .server_name()
-            .map_or(DEFAULT, |name| self.position(name));
-        self.certificates
-            .get(position)
-            .map(|certificate| Arc::clone(&certificate.key))
+        let position = client_hello.server_name().map_or(DEFAULT, |name| self.position(name));
+        self.certificates.get(position).map(|certificate| Arc::clone(&certificate.key))
     }
 }
 
@@ -117,10 +105,8 @@ mod tests {
     fn index(lists: &[&[&str]]) -> CertificateIndex {
         let dir = tempfile::tempdir().unwrap();
         let certificates = lists.iter().map(|names| {
-            let source = CertificateSource {
-                cert: dir.path().join("leaf.pem"),
-                key: dir.path().join("leaf.key"),
-            };
+            let source =
+                CertificateSource { cert: dir.path().join("leaf.pem"), key: dir.path().join("leaf.key") };
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             let key = KeyPair::generate().unwrap();
             let params = CertificateParams::new(names).unwrap();
@@ -175,11 +161,7 @@ mod tests {
             (Some("unknown.example"), "b.example", false),
             (Some("b.example"), "127.0.0.1", false),
         ] {
-            assert_eq!(
-                index.same_certificate(sni, host),
-                same,
-                "{sni:?} and {host}"
-            );
+            assert_eq!(index.same_certificate(sni, host), same, "{sni:?} and {host}");
         }
     }
 

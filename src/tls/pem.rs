@@ -50,23 +50,16 @@ pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsErro
 
 /// PKCS#8 says so in its label (RFC 7468, section 11), OpenSSL's older forms in a header (RFC 1421, section 4.6.1.1).
 fn is_encrypted(pem: &[u8]) -> bool {
-    [
-        b"-----BEGIN ENCRYPTED PRIVATE KEY-----".as_slice(),
-        b"Proc-Type: 4,ENCRYPTED",
-    ]
-    .into_iter()
-    .any(|mark| memmem::find(pem, mark).is_some())
+    [b"-----BEGIN ENCRYPTED PRIVATE KEY-----".as_slice(), b"Proc-Type: 4,ENCRYPTED"]
+        .into_iter()
+        .any(|mark| memmem::find(pem, mark).is_some())
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let unreadable =
-        |error: std::io::Error| TlsError::of(file, TlsProblem::Unreadable(error.to_string()));
+    let unreadable = |error: std::io::Error| TlsError::of(file, TlsProblem::Unreadable(error.to_string()));
     let opened = File::open(file).map_err(unreadable)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    opened
-        .take(TlsProblem::MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    opened.take(TlsProblem::MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > TlsProblem::MAX_FILE_BYTES {
         return Err(TlsError::of(file, TlsProblem::TooLarge));
     }

@@ -10,8 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::{
-    CertificateIndex, ServerTlsSettings, TlsError, TlsProblem, TlsVersionFloor, certificate, pem,
-    provider,
+    CertificateIndex, ServerTlsSettings, TlsError, TlsProblem, TlsVersionFloor, certificate, pem, provider,
 };
 
 /// A listener's TLS, ready to use by every worker.
@@ -29,11 +28,7 @@ pub struct ServerTls {
 /// The first file that cannot be used. A client CA bundle that is missing, empty or damaged is an error: client
 /// certificates are never silently left unchecked.
 pub fn server(settings: &ServerTlsSettings) -> Result<ServerTls, TlsError> {
-    let certificates = settings
-        .certificates
-        .iter()
-        .map(certificate::load)
-        .collect::<Result<Vec<_>, _>>()?;
+    let certificates = settings.certificates.iter().map(certificate::load).collect::<Result<Vec<_>, _>>()?;
     let certificates = CertificateIndex::new(certificates)
         .map(Arc::new)
         .ok_or(TlsError::general(TlsProblem::NoCertificates))?;
@@ -63,10 +58,7 @@ pub fn server(settings: &ServerTlsSettings) -> Result<ServerTls, TlsError> {
     config.send_tls13_tickets = 1;
     // With tickets on this would only serve TLS 1.2 clients without ticket support, under a lock of all workers.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(ServerTls {
-        config: Arc::new(config),
-        certificates,
-    })
+    Ok(ServerTls { config: Arc::new(config), certificates })
 }
 
 fn required_client_certificates(bundle: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
@@ -76,10 +68,7 @@ fn required_client_certificates(bundle: &Path) -> Result<Arc<dyn ClientCertVerif
         .map_err(|error| TlsError::of(bundle, TlsProblem::Refused(error.to_string())))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the shape that map_err wants"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn refused(error: rustls::Error) -> TlsError {
     TlsError::general(TlsProblem::Refused(error.to_string()))
 }

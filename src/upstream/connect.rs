@@ -31,13 +31,10 @@ pub(super) async fn within<T>(
     replica: &Replica,
     connecting: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    tokio::time::timeout(limit, connecting)
-        .await
-        .unwrap_or_else(|_| {
-            let message =
-                format!("no connection to the replica within connect_timeout ({limit:?})");
-            Err(Error::new(Kind::ConnectFailed, message).with_detail(replica.label()))
-        })
+    tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+        let message = format!("no connection to the replica within connect_timeout ({limit:?})");
+        Err(Error::new(Kind::ConnectFailed, message).with_detail(replica.label()))
+    })
 }
 
 /// Connects; takes as long as it takes.
@@ -100,21 +97,14 @@ impl Io {
             }
             // What arrives under TLS can be a session ticket, which is nothing to HTTP.
             Self::Tls(tls) => Pin::new(tls)
-                .poll_read(
-                    &mut Context::from_waker(Waker::noop()),
-                    &mut ReadBuf::new(&mut byte),
-                )
+                .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte))
                 .is_pending(),
         }
     }
 }
 
 impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
@@ -123,11 +113,7 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),

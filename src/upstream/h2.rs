@@ -65,10 +65,7 @@ impl Shared {
     /// Gives the connection up if its last use was at a time for which `is_old` holds; calls under way go on.
     pub(super) fn close_if(&self, is_old: impl Fn(Instant) -> bool) {
         let mut open = self.open.borrow_mut();
-        if open
-            .as_ref()
-            .is_some_and(|open| is_old(open.last_used) || open.sender.is_closed())
-        {
+        if open.as_ref().is_some_and(|open| is_old(open.last_used) || open.sender.is_closed()) {
             *open = None;
         }
     }
@@ -76,10 +73,7 @@ impl Shared {
     /// Makes sure that no further call takes this connection.
     fn give_up(&self, generation: u64) {
         let mut open = self.open.borrow_mut();
-        if open
-            .as_ref()
-            .is_some_and(|open| open.generation == generation)
-        {
+        if open.as_ref().is_some_and(|open| open.generation == generation) {
             *open = None;
         }
     }
@@ -90,11 +84,7 @@ impl Shared {
         }
         let generation = GENERATION.get() + 1;
         GENERATION.set(generation);
-        *self.open.borrow_mut() = Some(Open {
-            sender,
-            generation,
-            last_used: now,
-        });
+        *self.open.borrow_mut() = Some(Open { sender, generation, last_used: now });
         generation
     }
 }
@@ -105,11 +95,7 @@ impl Lease {
         let mut open = home.h2().open.borrow_mut();
         let open = open.as_mut().filter(|open| !open.sender.is_closed())?;
         open.last_used = home.now();
-        Some(Self {
-            sender: open.sender.clone(),
-            generation: open.generation,
-            home: Rc::clone(home),
-        })
+        Some(Self { sender: open.sender.clone(), generation: open.generation, home: Rc::clone(home) })
     }
 
     /// Connects, unless another call has just done so.
@@ -130,11 +116,8 @@ impl Lease {
             .await
             .map_err(|cause| {
                 let detail = format_args!("{}: {cause}", replica.label()).to_string();
-                Error::new(
-                    Kind::ConnectFailed,
-                    "the HTTP/2 handshake with the replica failed",
-                )
-                .with_detail(detail)
+                Error::new(Kind::ConnectFailed, "the HTTP/2 handshake with the replica failed")
+                    .with_detail(detail)
             })?;
         // Ends by itself when the connection does, which is when the last sender and the last call are gone.
         tokio::task::spawn_local(async move {
@@ -144,11 +127,7 @@ impl Lease {
         });
         let generation = home.h2().open(sender.clone(), home.now());
         drop(turn);
-        Ok(Self {
-            sender,
-            generation,
-            home,
-        })
+        Ok(Self { sender, generation, home })
     }
 
     /// See [`super::Connection::send`].
@@ -163,13 +142,8 @@ impl Lease {
         parts.version = Version::HTTP_2;
         parts.headers.remove(header::CONTENT_LENGTH);
         let call = Call::new();
-        let upload = Upload {
-            body,
-            call: Rc::clone(&call.0),
-        };
-        let answer = self
-            .sender
-            .try_send_request(Request::from_parts(parts, upload));
+        let upload = Upload { body, call: Rc::clone(&call.0) };
+        let answer = self.sender.try_send_request(Request::from_parts(parts, upload));
         let answer = match first_byte(answer, &call, deadlines, &self.home).await? {
             Ok(answer) => answer,
             Err(mut failure) => {
@@ -183,40 +157,22 @@ impl Lease {
         };
         let (mut parts, incoming) = answer.into_parts();
         parts.headers.remove(header::CONTENT_LENGTH);
-        let answer = Answer {
-            incoming,
-            call,
-            deadline: Deadline::new(),
-            deadlines: *deadlines,
-            home: self.home,
-        };
+        let answer =
+            Answer { incoming, call, deadline: Deadline::new(), deadlines: *deadlines, home: self.home };
         Ok(Response::from_parts(parts, answer.into_body().await?))
     }
 }
 
 /// HTTP/2 has the host in the target (RFC 9113 8.3.1).
-fn absolute(
-    target: &Uri,
-    host: Option<&http::HeaderValue>,
-    home: &ReplicaPool,
-) -> Result<Uri, Error> {
+fn absolute(target: &Uri, host: Option<&http::HeaderValue>, home: &ReplicaPool) -> Result<Uri, Error> {
     let authority = host.map_or(home.label().as_bytes(), http::HeaderValue::as_bytes);
     let path = target.path_and_query().map_or("/", |path| path.as_str());
-    Uri::builder()
-        .scheme(home.scheme().clone())
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .map_err(|cause| {
-            Error::new(Kind::Internal, "the request cannot be put into HTTP/2").with_detail(cause)
-        })
+    Uri::builder().scheme(home.scheme().clone()).authority(authority).path_and_query(path).build().map_err(
+        |cause| Error::new(Kind::Internal, "the request cannot be put into HTTP/2").with_detail(cause),
+    )
 }
 
-fn restore(
-    request: Request<Upload>,
-    target: Uri,
-    host: Option<http::HeaderValue>,
-) -> Request<Body> {
+fn restore(request: Request<Upload>, target: Uri, host: Option<http::HeaderValue>) -> Request<Body> {
     let (mut parts, upload) = request.into_parts();
     parts.uri = target;
     parts.version = Version::HTTP_11;
@@ -298,9 +254,7 @@ impl Call {
         if let Some(error) = self.0.failure.borrow_mut().take() {
             return error;
         }
-        let h2 = cause
-            .source()
-            .and_then(|source| source.downcast_ref::<h2::Error>());
+        let h2 = cause.source().and_then(|source| source.downcast_ref::<h2::Error>());
         let detail = h2.map_or_else(|| cause.to_string(), ToString::to_string);
         if h2.is_some_and(h2::Error::is_library) {
             protocol_violation(home.label(), detail)
@@ -329,10 +283,7 @@ impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         if matches!(this.call.sending.get(), Sending::Abandoned) {
             let error = Error::new(Kind::ClientGone, "the call is over");
@@ -384,20 +335,11 @@ impl Answer {
             Poll::Ready(Some(frame)) => frame?,
         };
         match first.into_data() {
-            Ok(data)
-                if self.incoming.is_end_stream()
-                    && exact.is_none_or(|n| n == data.len() as u64) =>
-            {
+            Ok(data) if self.incoming.is_end_stream() && exact.is_none_or(|n| n == data.len() as u64) => {
                 Ok(Body::full(data))
             }
-            Ok(data) => Ok(Body::stream(Begun {
-                first: Some(Frame::data(data)),
-                rest: self,
-            })),
-            Err(trailers) => Ok(Body::stream(Begun {
-                first: Some(trailers),
-                rest: self,
-            })),
+            Ok(data) => Ok(Body::stream(Begun { first: Some(Frame::data(data)), rest: self })),
+            Err(trailers) => Ok(Body::stream(Begun { first: Some(trailers), rest: self })),
         }
     }
 }
@@ -406,10 +348,7 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
@@ -456,10 +395,7 @@ impl http_body::Body for Begun {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         match this.first.take() {
             Some(first) => Poll::Ready(Some(Ok(first))),
@@ -472,11 +408,7 @@ impl http_body::Body for Begun {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let first = self
-            .first
-            .as_ref()
-            .and_then(Frame::data_ref)
-            .map_or(0, Bytes::len) as u64;
+        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
         match self.rest.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(first + rest),
             None => SizeHint::default(),

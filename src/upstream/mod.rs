@@ -71,40 +71,25 @@ impl Connection {
     }
 
     const fn pooled_h1(lease: h1::Lease) -> Self {
-        Self {
-            transport: Transport::H1(lease),
-            connect_time: None,
-        }
+        Self { transport: Transport::H1(lease), connect_time: None }
     }
 
     const fn pooled_h2(lease: h2::Lease) -> Self {
-        Self {
-            transport: Transport::H2(lease),
-            connect_time: None,
-        }
+        Self { transport: Transport::H2(lease), connect_time: None }
     }
 
     const fn new_h1(lease: h1::Lease, connect_time: Duration) -> Self {
-        Self {
-            transport: Transport::H1(lease),
-            connect_time: Some(connect_time),
-        }
+        Self { transport: Transport::H1(lease), connect_time: Some(connect_time) }
     }
 
     const fn new_h2(lease: h2::Lease, connect_time: Duration) -> Self {
-        Self {
-            transport: Transport::H2(lease),
-            connect_time: Some(connect_time),
-        }
+        Self { transport: Transport::H2(lease), connect_time: Some(connect_time) }
     }
 }
 
 impl From<Error> for SendError {
     fn from(error: Error) -> Self {
-        Self {
-            error,
-            unsent: None,
-        }
+        Self { error, unsent: None }
     }
 }
 

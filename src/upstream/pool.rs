@@ -57,10 +57,7 @@ impl Pools {
     /// Pools without a connection.
     #[must_use]
     pub fn new() -> Self {
-        Self(Rc::new(Inner {
-            by_replica: RefCell::default(),
-            clock: Rc::new(Cell::new(Instant::now())),
-        }))
+        Self(Rc::new(Inner { by_replica: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }))
     }
 
     /// A connection to `replica` that can take a call now: a pooled one that is still good, else a new one.
@@ -133,10 +130,7 @@ async fn new_connection(
     match replica.settings().protocol {
         ReplicaProtocol::H1 => {
             let io = connect::within(limit, replica, connect::dial(replica)).await?;
-            Ok(Connection::new_h1(
-                h1::Lease::of_new(io, pool),
-                start.elapsed(),
-            ))
+            Ok(Connection::new_h1(h1::Lease::of_new(io, pool), start.elapsed()))
         }
         ReplicaProtocol::H2 => {
             let lease = connect::within(limit, replica, h2::Lease::of_new(pool, replica)).await?;
@@ -180,19 +174,14 @@ impl ReplicaPool {
     pub(super) fn put(&self, connection: h1::Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle {
-                connection,
-                since: self.now(),
-            });
+            idle.push(Idle { connection, since: self.now() });
         }
     }
 
     fn sweep(&self, now: Instant) {
         let cutoff = now.checked_sub(MAX_IDLE_TIME);
         let is_old = |since: Instant| cutoff.is_some_and(|cutoff| since < cutoff);
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| !is_old(idle.since) && idle.connection.is_quiet());
+        self.idle.borrow_mut().retain_mut(|idle| !is_old(idle.since) && idle.connection.is_quiet());
         self.h2.close_if(is_old);
     }
 }

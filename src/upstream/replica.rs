@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use http::HeaderValue;
+
 use super::settings::ReplicaSettings;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -14,6 +16,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 pub struct Replica {
     settings: ReplicaSettings,
     label: Arc<str>,
+    host: HeaderValue,
     id: u64,
     address: Option<SocketAddr>,
     in_flight: AtomicU32,
@@ -25,8 +28,11 @@ impl Replica {
     pub fn new(settings: ReplicaSettings) -> Arc<Self> {
         let origin = &settings.origin;
         let address = origin.host.parse::<IpAddr>().ok();
+        let label: Arc<str> = origin.to_string().into();
         Arc::new(Self {
-            label: origin.to_string().into(),
+            // A host that could be parsed out of a URL can be written in a header.
+            host: HeaderValue::from_str(&label).unwrap_or(HeaderValue::from_static("")),
+            label,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address: address.map(|ip| SocketAddr::new(ip, origin.port)),
             in_flight: AtomicU32::new(0),
@@ -44,6 +50,12 @@ impl Replica {
     #[must_use]
     pub const fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    /// The same as the value of `Host`.
+    #[must_use]
+    pub const fn host_header(&self) -> &HeaderValue {
+        &self.host
     }
 
     /// Calls under way, over all workers.
@@ -104,10 +116,7 @@ mod tests {
 
     fn replica(host: &str) -> Arc<Replica> {
         Replica::new(ReplicaSettings {
-            origin: Origin {
-                host: host.into(),
-                port: 5001,
-            },
+            origin: Origin { host: host.into(), port: 5001 },
             protocol: ReplicaProtocol::H1,
             tls: None,
         })

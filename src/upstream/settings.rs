@@ -17,6 +17,18 @@ pub struct ReplicaSettings {
     pub tls: Option<ReplicaTls>,
 }
 
+impl ReplicaSettings {
+    /// Whether `other` is the same replica, so that its connections and counts can be carried on. With TLS it never is:
+    /// trust or client certificate may have been read anew.
+    #[must_use]
+    pub fn is_same_endpoint(&self, other: &Self) -> bool {
+        self.origin == other.origin
+            && self.protocol == other.protocol
+            && self.tls.is_none()
+            && other.tls.is_none()
+    }
+}
+
 /// Host and port of a replica, as in its URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -68,8 +80,6 @@ impl fmt::Display for Origin {
 
 impl fmt::Debug for ReplicaTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplicaTls")
-            .field("server_name", &self.server_name)
-            .finish_non_exhaustive()
+        f.debug_struct("ReplicaTls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }

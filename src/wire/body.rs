@@ -31,11 +31,7 @@ impl Body {
     #[must_use]
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self(if bytes.is_empty() {
-            Inner::Empty
-        } else {
-            Inner::Full(bytes)
-        })
+        Self(if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) })
     }
 
     /// A body that is still to come.
@@ -60,10 +56,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.get_mut().0 {
             Inner::Empty => Poll::Ready(None),
             full @ Inner::Full(_) => match std::mem::replace(full, Inner::Empty) {

@@ -19,10 +19,7 @@ impl Deadline {
     /// A deadline that is not set.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            at: None,
-            timer: None,
-        }
+        Self { at: None, timer: None }
     }
 
     /// Lets the wait end at `at`, whatever was set before. Takes effect at the next poll.

@@ -11,11 +11,7 @@ use super::head::{self, HeadError, HeadLimits};
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// Bounds of a trailer section.
-const TRAILER_LIMITS: HeadLimits = HeadLimits {
-    bytes: 8 * 1024,
-    fields: 64,
-    target: 0,
-};
+const TRAILER_LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, fields: 64, target: 0 };
 
 /// Longest chunk extension that is skipped where extensions are not refused.
 const MAX_EXTENSION: usize = 1024;
@@ -196,13 +192,7 @@ impl Decoder {
         }
     }
 
-    fn data(
-        &mut self,
-        buf: &mut BytesMut,
-        left: u64,
-        more: fn(u64) -> State,
-        done: State,
-    ) -> Decoded {
+    fn data(&mut self, buf: &mut BytesMut, left: u64, more: fn(u64) -> State, done: State) -> Decoded {
         let length = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
         let left = left - length as u64;
         self.state = if left == 0 { done } else { more(left) };
@@ -216,11 +206,7 @@ impl Decoder {
         };
         self.state = State::Done;
         let trailers = permitted_trailers(trailers);
-        Ok(if trailers.is_empty() {
-            Decoded::End
-        } else {
-            Decoded::Trailers(trailers)
-        })
+        Ok(if trailers.is_empty() { Decoded::End } else { Decoded::Trailers(trailers) })
     }
 }
 
@@ -254,11 +240,7 @@ pub fn encode_last_chunk(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
 /// no meaning after it (RFC 9110 6.5.1), nor has a field that only a gateway may set.
 #[must_use]
 pub fn permitted_trailers(mut trailers: HeaderMap) -> HeaderMap {
-    let forbidden: Vec<_> = trailers
-        .keys()
-        .filter(|name| !may_be_trailer(name.as_str()))
-        .cloned()
-        .collect();
+    let forbidden: Vec<_> = trailers.keys().filter(|name| !may_be_trailer(name.as_str())).cloned().collect();
     for name in forbidden {
         trailers.remove(name);
     }
@@ -266,14 +248,8 @@ pub fn permitted_trailers(mut trailers: HeaderMap) -> HeaderMap {
 }
 
 fn may_be_trailer(name: &str) -> bool {
-    const FORBIDDEN_PREFIXES: [&str; 6] = [
-        "access-control-",
-        "content-",
-        "if-",
-        "x-forwarded-",
-        "x-ms-",
-        "x-scoregate-",
-    ];
+    const FORBIDDEN_PREFIXES: [&str; 6] =
+        ["access-control-", "content-", "if-", "x-forwarded-", "x-ms-", "x-scoregate-"];
     const FORBIDDEN: [&str; 26] = [
         "age",
         "authorization",
@@ -304,21 +280,12 @@ fn may_be_trailer(name: &str) -> bool {
     ];
     !head::is_hop_by_hop(name)
         && !FORBIDDEN.contains(&name)
-        && !FORBIDDEN_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+        && !FORBIDDEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Reads a chunk's first line: its length on the wire and the size it states.
-fn chunk_head(
-    buf: &[u8],
-    extensions: ChunkExtensions,
-) -> Result<Option<(usize, u64)>, FramingError> {
-    let digits = buf
-        .iter()
-        .take(MAX_SIZE_DIGITS + 1)
-        .take_while(|byte| byte.is_ascii_hexdigit())
-        .count();
+fn chunk_head(buf: &[u8], extensions: ChunkExtensions) -> Result<Option<(usize, u64)>, FramingError> {
+    let digits = buf.iter().take(MAX_SIZE_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
     if digits > MAX_SIZE_DIGITS {
         return Err(FramingError::ChunkSize);
     }
@@ -364,11 +331,7 @@ mod tests {
     }
 
     /// Feeds `wire` in the given pieces, then the end of the stream.
-    fn read(
-        framing: Framing,
-        extensions: ChunkExtensions,
-        pieces: &[&[u8]],
-    ) -> Result<Read, FramingError> {
+    fn read(framing: Framing, extensions: ChunkExtensions, pieces: &[&[u8]]) -> Result<Read, FramingError> {
         let mut decoder = Decoder::with_extensions(framing, extensions);
         let (mut buf, mut body, mut trailers) = (BytesMut::new(), Vec::new(), None);
         for piece in pieces {
@@ -386,11 +349,7 @@ mod tests {
         }
         decoder.eof()?;
         assert!(decoder.is_done());
-        Ok(Read {
-            body,
-            trailers,
-            rest: buf.to_vec(),
-        })
+        Ok(Read { body, trailers, rest: buf.to_vec() })
     }
 
     fn chunked(wire: &[u8]) -> Result<Read, FramingError> {
@@ -410,30 +369,20 @@ mod tests {
         assert_eq!(trailers["x-sum"], "1");
         for first in 0..EXAMPLE.len() {
             for second in first..EXAMPLE.len() {
-                let pieces = [
-                    &EXAMPLE[..first],
-                    &EXAMPLE[first..second],
-                    &EXAMPLE[second..],
-                ];
+                let pieces = [&EXAMPLE[..first], &EXAMPLE[first..second], &EXAMPLE[second..]];
                 let split = read(Framing::Chunked, ChunkExtensions::Refuse, &pieces).unwrap();
                 assert_eq!(split, whole, "split at {first} and {second}");
             }
         }
         let bytes: Vec<_> = EXAMPLE.chunks(1).collect();
-        assert_eq!(
-            read(Framing::Chunked, ChunkExtensions::Refuse, &bytes).unwrap(),
-            whole
-        );
+        assert_eq!(read(Framing::Chunked, ChunkExtensions::Refuse, &bytes).unwrap(), whole);
     }
 
     #[test]
     fn a_length_takes_no_byte_more() {
         let pieces: [&[u8]; 3] = [b"he", b"l", b"lo+rest"];
         let result = read(Framing::Length(5), ChunkExtensions::Refuse, &pieces).unwrap();
-        assert_eq!(
-            (&result.body[..], &result.rest[..]),
-            (&b"hello"[..], &b"+rest"[..])
-        );
+        assert_eq!((&result.body[..], &result.rest[..]), (&b"hello"[..], &b"+rest"[..]));
         for framing in [Framing::None, Framing::Length(0)] {
             let result = read(framing, ChunkExtensions::Refuse, &[b"next"]).unwrap();
             assert_eq!(result.rest, b"next");
@@ -443,11 +392,7 @@ mod tests {
     #[test]
     fn a_body_that_stops_early_is_truncated() {
         for cut in 0..EXAMPLE.len() - b"GET /next".len() {
-            assert_eq!(
-                chunked(&EXAMPLE[..cut]),
-                Err(FramingError::Truncated),
-                "{cut}"
-            );
+            assert_eq!(chunked(&EXAMPLE[..cut]), Err(FramingError::Truncated), "{cut}");
         }
         assert_eq!(
             read(Framing::Length(5), ChunkExtensions::Refuse, &[b"hell"]),
@@ -484,18 +429,9 @@ mod tests {
         for (wire, error) in cases {
             assert_eq!(chunked(wire), Err(error), "{}", wire.escape_ascii());
         }
-        for trailers in [
-            "\n",
-            "a: b\n\r\n",
-            "a: b\r\n\n",
-            "a : b\r\n\r\n",
-            "a: b\r\n c\r\n\r\n",
-        ] {
+        for trailers in ["\n", "a: b\n\r\n", "a: b\r\n\n", "a : b\r\n\r\n", "a: b\r\n c\r\n\r\n"] {
             let wire = format!("0\r\n{trailers}");
-            assert!(
-                matches!(chunked(wire.as_bytes()), Err(FramingError::Trailers(_))),
-                "{trailers:?}"
-            );
+            assert!(matches!(chunked(wire.as_bytes()), Err(FramingError::Trailers(_))), "{trailers:?}");
         }
     }
 
@@ -505,12 +441,7 @@ mod tests {
         let result = ignore(b"5;a=\"b\"\r\nhello\r\n1 \r\n!\r\n0;x\r\n\r\n").unwrap();
         assert_eq!(result.body, b"hello!");
         for wire in [&b"5;\nhello"[..], b"5;a\0\r\n", b"5;a\rb\r\n"] {
-            assert_eq!(
-                ignore(wire),
-                Err(FramingError::ChunkSize),
-                "{}",
-                wire.escape_ascii()
-            );
+            assert_eq!(ignore(wire), Err(FramingError::ChunkSize), "{}", wire.escape_ascii());
         }
         let long = format!("5;{}", "a".repeat(MAX_EXTENSION));
         assert_eq!(ignore(long.as_bytes()), Err(FramingError::ChunkExtension));
@@ -521,9 +452,7 @@ mod tests {
         let many = "a: b\r\n".repeat(TRAILER_LIMITS.fields + 1);
         assert!(matches!(
             chunked(format!("0\r\n{many}\r\n").as_bytes()),
-            Err(FramingError::Trailers(HeadError::TooManyFields {
-                limit: 64
-            }))
+            Err(FramingError::Trailers(HeadError::TooManyFields { limit: 64 }))
         ));
         let long = format!("0\r\na: {}", "b".repeat(TRAILER_LIMITS.bytes));
         assert!(matches!(

@@ -48,11 +48,7 @@ pub struct HeadLimits {
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self {
-            bytes: 64 * 1024,
-            fields: 100,
-            target: 16 * 1024,
-        }
+        Self { bytes: 64 * 1024, fields: 100, target: 16 * 1024 }
     }
 }
 
@@ -139,10 +135,7 @@ pub struct ResponseHead {
 ///
 /// # Errors
 /// [`HeadError`] for anything over a limit, malformed or ambiguous; `buf` is then of no further use.
-pub fn parse_request(
-    buf: &mut BytesMut,
-    limits: &HeadLimits,
-) -> Result<Option<RequestHead>, HeadError> {
+pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<RequestHead>, HeadError> {
     let skipped = match buf.as_ref() {
         [] | [b'\r'] => return Ok(None),
         [b'\r', b'\n', ..] => 2,
@@ -163,25 +156,19 @@ pub fn parse_request(
         Ok(httparse::Status::Partial) => return incomplete_request(bytes, limits),
         Err(error) => return Err(refusal(error, limits)),
     };
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
-    else {
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(HeadError::Malformed("invalid request line"));
     };
     if target.len() > limits.target {
-        return Err(HeadError::TargetTooLong {
-            limit: limits.target,
-        });
+        return Err(HeadError::TargetTooLong { limit: limits.target });
     }
     if length > limits.bytes {
-        return Err(HeadError::TooLarge {
-            limit: limits.bytes,
-        });
+        return Err(HeadError::TooLarge { limit: limits.bytes });
     }
     if method.len() > MAX_METHOD {
         return Err(HeadError::Malformed("the method is too long"));
     }
-    let method = Method::from_bytes(method.as_bytes())
-        .map_err(|_| HeadError::Malformed("invalid method"))?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("invalid method"))?;
     let target = Span::of(bytes, target.as_bytes());
     let fields = Fields::locate(&bytes[..length], request.headers)?;
 
@@ -239,9 +226,7 @@ pub fn parse_response(
         Err(error) => return Err(refusal(error, limits)),
     };
     if length > limits.bytes {
-        return Err(HeadError::TooLarge {
-            limit: limits.bytes,
-        });
+        return Err(HeadError::TooLarge { limit: limits.bytes });
     }
     let (Some(code), Some(minor)) = (response.code, response.version) else {
         return Err(HeadError::Malformed("invalid status line"));
@@ -289,9 +274,7 @@ pub(super) fn parse_trailers(
         Err(error) => return Err(refusal(error, limits)),
     };
     if length > limits.bytes {
-        return Err(HeadError::TooLarge {
-            limit: limits.bytes,
-        });
+        return Err(HeadError::TooLarge { limit: limits.bytes });
     }
     let fields = Fields::locate(&buf[..length], parsed)?;
     let section = buf.split_to(length).freeze();
@@ -305,9 +288,7 @@ fn may_be_complete(bytes: &[u8]) -> bool {
 
 fn incomplete<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Option<T>, HeadError> {
     if bytes.len() >= limits.bytes {
-        return Err(HeadError::TooLarge {
-            limit: limits.bytes,
-        });
+        return Err(HeadError::TooLarge { limit: limits.bytes });
     }
     Ok(None)
 }
@@ -318,9 +299,7 @@ fn incomplete_request(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Reques
     {
         let rest = &bytes[blank + 1..];
         if memchr2(b' ', b'\n', rest).unwrap_or(rest.len()) > limits.target {
-            return Err(HeadError::TargetTooLong {
-                limit: limits.target,
-            });
+            return Err(HeadError::TargetTooLong { limit: limits.target });
         }
     }
     incomplete(bytes, limits)
@@ -329,9 +308,7 @@ fn incomplete_request(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Reques
 fn refusal(error: httparse::Error, limits: &HeadLimits) -> HeadError {
     HeadError::Malformed(match error {
         httparse::Error::TooManyHeaders => {
-            return HeadError::TooManyFields {
-                limit: limits.fields.min(MAX_FIELDS),
-            };
+            return HeadError::TooManyFields { limit: limits.fields.min(MAX_FIELDS) };
         }
         httparse::Error::HeaderName => "invalid field name",
         httparse::Error::HeaderValue => "invalid byte in a field value",
@@ -343,11 +320,7 @@ fn refusal(error: httparse::Error, limits: &HeadLimits) -> HeadError {
 }
 
 const fn version(minor: u8) -> Version {
-    if minor == 0 {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    }
+    if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
 #[cfg(test)]

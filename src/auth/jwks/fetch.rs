@@ -65,10 +65,7 @@ impl Fetcher {
             None => self.tls.insert(connector(ca)?),
         };
         let name = server_name(url)?;
-        let stream = tls
-            .connect(name, tcp)
-            .await
-            .map_err(because("TLS handshake failed"))?;
+        let stream = tls.connect(name, tcp).await.map_err(because("TLS handshake failed"))?;
         get(url, stream).await
     }
 }
@@ -90,9 +87,7 @@ pub(super) fn check(source: &JwksSource) -> Result<(), &'static str> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if loopback => Ok(()),
-        "http" => Err(
-            "http is for loopback only; whoever can change the answer can sign tokens: use https",
-        ),
+        "http" => Err("http is for loopback only; whoever can change the answer can sign tokens: use https"),
         _ => Err("the URL begins with https://"),
     }
 }
@@ -108,13 +103,9 @@ fn read_bounded(path: &Path) -> Result<Bytes, FetchError> {
     let failed = because("reading the file failed");
     let file = std::fs::File::open(path).map_err(&failed)?;
     let mut document = Vec::new();
-    file.take(MAX_DOCUMENT as u64 + 1)
-        .read_to_end(&mut document)
-        .map_err(&failed)?;
+    file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut document).map_err(&failed)?;
     if document.len() > MAX_DOCUMENT {
-        return Err(FetchError(format!(
-            "the file is larger than {MAX_DOCUMENT} bytes"
-        )));
+        return Err(FetchError(format!("the file is larger than {MAX_DOCUMENT} bytes")));
     }
     Ok(document.into())
 }
@@ -157,8 +148,9 @@ fn connector(ca: &[CertificateDer<'static>]) -> Result<TlsConnector, FetchError>
 
 fn server_name(url: &Url) -> Result<ServerName<'static>, FetchError> {
     match url.host() {
-        Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())
-            .map_err(because("the URL's host is no server name")),
+        Some(Host::Domain(name)) => {
+            ServerName::try_from(name.to_owned()).map_err(because("the URL's host is no server name"))
+        }
         Some(Host::Ipv4(ip)) => Ok(ServerName::from(IpAddr::V4(ip))),
         Some(Host::Ipv6(ip)) => Ok(ServerName::from(IpAddr::V6(ip))),
         None => Err(FetchError("the URL names no host".to_owned())),
@@ -174,24 +166,15 @@ where
         .await
         .map_err(because("the exchange failed"))?;
     let request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
-        .header(
-            header::HOST,
-            &url[Position::BeforeHost..Position::AfterPort],
-        )
+        .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort])
         .header(header::ACCEPT, "application/jwk-set+json, application/json")
-        .header(
-            header::USER_AGENT,
-            concat!("scoregate/", env!("CARGO_PKG_VERSION")),
-        )
+        .header(header::USER_AGENT, concat!("scoregate/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(because("the URL makes no request"))?;
     let mut connection = pin!(connection);
     let mut exchange = pin!(async move {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(because("the exchange failed"))?;
+        let response = sender.send_request(request).await.map_err(because("the exchange failed"))?;
         document(response).await
     });
     tokio::select! {
@@ -207,10 +190,7 @@ where
 async fn document(response: Response<Incoming>) -> Result<Bytes, FetchError> {
     let status = response.status();
     if status != StatusCode::OK {
-        return Err(FetchError(format!(
-            "the issuer answered with status {}",
-            status.as_u16()
-        )));
+        return Err(FetchError(format!("the issuer answered with status {}", status.as_u16())));
     }
     Limited::new(response.into_body(), MAX_DOCUMENT)
         .collect()
@@ -274,9 +254,7 @@ mod tests {
 
         let tls = Issuer::start_tls(b"keys").await;
         assert_eq!(fetch(tls.source()).await.unwrap(), "keys");
-        let JwksSource::Url { url, .. } = tls.source() else {
-            panic!("a URL")
-        };
+        let JwksSource::Url { url, .. } = tls.source() else { panic!("a URL") };
         let stranger = Issuer::start_tls(b"keys").await;
         let wrong_ca = source(url.as_str(), stranger.ca());
         let error = fetch(wrong_ca).await.unwrap_err();
@@ -289,10 +267,7 @@ mod tests {
         let issuer = Issuer::start(b"").await;
         for (answer, expected) in [
             (Answer::Document(vec![b' '; MAX_DOCUMENT]), None),
-            (
-                Answer::Document(vec![b' '; MAX_DOCUMENT + 1]),
-                Some("limit"),
-            ),
+            (Answer::Document(vec![b' '; MAX_DOCUMENT + 1]), Some("limit")),
             (Answer::Chunked(vec![b' '; MAX_DOCUMENT]), None),
             (Answer::Chunked(vec![b' '; MAX_DOCUMENT + 1]), Some("limit")),
             (Answer::Status(500), Some("status 500")),
@@ -307,11 +282,7 @@ mod tests {
                 (outcome, expected) => panic!("got {outcome:?}, expected {expected:?}"),
             }
         }
-        assert_eq!(
-            issuer.fetches(),
-            8,
-            "no redirect is followed, nothing tried twice"
-        );
+        assert_eq!(issuer.fetches(), 8, "no redirect is followed, nothing tried twice");
     }
 
     #[tokio::test]
@@ -323,11 +294,6 @@ mod tests {
         file.as_file().set_len(MAX_DOCUMENT as u64 + 1).unwrap();
         assert!(fetch(source()).await.unwrap_err().contains("larger than"));
         let missing = JwksSource::File("/does/not/exist".into());
-        assert!(
-            fetch(missing)
-                .await
-                .unwrap_err()
-                .contains("reading the file failed")
-        );
+        assert!(fetch(missing).await.unwrap_err().contains("reading the file failed"));
     }
 }

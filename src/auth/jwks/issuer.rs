@@ -76,9 +76,7 @@ impl Issuer {
     pub(in crate::auth) fn source(&self) -> JwksSource {
         let scheme = if self.ca.is_empty() { "http" } else { "https" };
         JwksSource::Url {
-            url: format!("{scheme}://{}/keys?v=1", self.address)
-                .parse()
-                .unwrap(),
+            url: format!("{scheme}://{}/keys?v=1", self.address).parse().unwrap(),
             ca: self.ca.clone(),
         }
     }
@@ -120,12 +118,7 @@ impl Issuer {
                 }
             }
         });
-        Self {
-            address,
-            ca: Vec::new(),
-            state,
-            accepting,
-        }
+        Self { address, ca: Vec::new(), state, accepting }
     }
 }
 
@@ -141,17 +134,12 @@ where
 {
     let service = service_fn(|request| respond(request, Arc::clone(&state)));
     // Ends with an error when the test wants it so.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-async fn respond(
-    request: Request<Incoming>,
-    state: Arc<State>,
-) -> Result<Response<Body>, Infallible> {
+async fn respond(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Body>, Infallible> {
     assert_eq!(request.uri(), "/keys?v=1");
     state.fetches.fetch_add(1, Ordering::SeqCst);
     let answer = lock(&state.answer).clone();
@@ -174,10 +162,7 @@ async fn respond(
             .unwrap(),
         Answer::Cut => {
             let broken = Err(std::io::Error::other("cut by the test"));
-            Response::new(in_frames(vec![
-                Ok(Bytes::from_static(b"{\"keys\":")),
-                broken,
-            ]))
+            Response::new(in_frames(vec![Ok(Bytes::from_static(b"{\"keys\":")), broken]))
         }
         Answer::Never => std::future::pending().await,
     })

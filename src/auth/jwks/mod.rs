@@ -184,9 +184,7 @@ impl Jwks {
     /// Whether it is worth waiting for a fetch; brings one about if it is time.
     fn ask(&self, now: Instant) -> Answer {
         let mut progress = lock(&self.progress);
-        let rested = progress
-            .last_asked
-            .is_none_or(|asked| now.duration_since(asked) >= REFETCH_INTERVAL);
+        let rested = progress.last_asked.is_none_or(|asked| now.duration_since(asked) >= REFETCH_INTERVAL);
         match progress.stage {
             Stage::Asked | Stage::Underway => Answer::Wait,
             Stage::Idle if !rested => Answer::Damped,
@@ -290,23 +288,11 @@ mod tests {
         assert!(jwks.accept(b"no keys").is_err());
         assert_eq!((generation(), jwks.age()), (None, None));
         let first = key_set(&[Signer::es256().jwk]);
-        for (document, expected) in [
-            (&first[..], 1),
-            (&first, 1),
-            (br#"{"keys":[]}"#, 2),
-            (&first, 3),
-        ] {
+        for (document, expected) in [(&first[..], 1), (&first, 1), (br#"{"keys":[]}"#, 2), (&first, 3)] {
             jwks.accept(document).unwrap();
             assert_eq!(generation(), Some(expected));
         }
-        for broken in [
-            &b""[..],
-            b"<html>",
-            b"{}",
-            b"[]",
-            br#"{"keys":{}}"#,
-            br#"{"keys":[],"keys":[]}"#,
-        ] {
+        for broken in [&b""[..], b"<html>", b"{}", b"[]", br#"{"keys":{}}"#, br#"{"keys":[],"keys":[]}"#] {
             assert!(jwks.accept(broken).is_err());
             assert_eq!(generation(), Some(3), "the last good set stays");
         }
@@ -331,9 +317,6 @@ mod tests {
         let start = Instant::now();
         assert_eq!(jwks.newer_than(1).await.err(), Some(NoNewer::Unavailable));
         assert_eq!(start.elapsed(), REFETCH_WAIT);
-        assert!(
-            jwks.newer_than(0).await.is_ok(),
-            "the newer one is there already"
-        );
+        assert!(jwks.newer_than(0).await.is_ok(), "the newer one is there already");
     }
 }

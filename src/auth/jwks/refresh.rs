@@ -47,9 +47,7 @@ pub async fn run(registry: JwksRegistry, shutdown: impl Future<Output = ()>) {
 
 /// Fetches one set at once and then again and again, for as long as anybody uses it.
 async fn keep_fresh(jwks: Weak<Jwks>) {
-    let Some((source, wanted)) = jwks
-        .upgrade()
-        .map(|jwks| (jwks.source.clone(), Arc::clone(&jwks.wanted)))
+    let Some((source, wanted)) = jwks.upgrade().map(|jwks| (jwks.source.clone(), Arc::clone(&jwks.wanted)))
     else {
         return;
     };

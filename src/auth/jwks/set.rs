@@ -44,12 +44,7 @@ impl KeySet {
             let jwk = Jwk::deserialize(key).ok()?;
             jwk.verify_key()
         });
-        Ok(Self {
-            generation,
-            document: sha256(document),
-            fetched_at: Instant::now(),
-            keys: keys.collect(),
-        })
+        Ok(Self { generation, document: sha256(document), fetched_at: Instant::now(), keys: keys.collect() })
     }
 
     /// The same set, found unchanged just now.
@@ -88,11 +83,7 @@ impl KeySet {
             (Some(kid), keys) => {
                 let named = |key: &&VerifyKey| key.kid.as_deref() == Some(kid);
                 let found: Vec<_> = keys.iter().filter(named).collect();
-                if found.is_empty() {
-                    Lookup::Unknown
-                } else {
-                    Lookup::Found(found)
-                }
+                if found.is_empty() { Lookup::Unknown } else { Lookup::Found(found) }
             }
         }
     }
@@ -128,14 +119,8 @@ struct Jwk {
 impl Jwk {
     /// The key, if it can verify signatures. Its type decides the algorithms; `alg`, if there, picks one of them.
     fn verify_key(self) -> Option<VerifyKey> {
-        let for_signatures = self
-            .purpose
-            .as_deref()
-            .is_none_or(|purpose| purpose == "sig");
-        let may_verify = self
-            .key_ops
-            .as_ref()
-            .is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        let for_signatures = self.purpose.as_deref().is_none_or(|purpose| purpose == "sig");
+        let may_verify = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !for_signatures || !may_verify {
             return None;
         }
@@ -145,11 +130,7 @@ impl Jwk {
             Some(Some(named)) if of_type.contains(&named) => vec![named],
             Some(_) => return None,
         };
-        Some(VerifyKey {
-            kid: self.kid.map(Into::into),
-            algorithms,
-            key,
-        })
+        Some(VerifyKey { kid: self.kid.map(Into::into), algorithms, key })
     }
 
     fn key_and_algorithms(&self) -> Option<(DecodingKey, &'static [Algorithm])> {
@@ -210,24 +191,12 @@ mod tests {
         let [rsa, _] = Signer::rs256_and_ps256();
         for (jwk, expected) in [
             (rsa.jwk_named("k", &[]), RSA),
-            (
-                rsa.jwk_named("k", &[("alg", json!("RS256"))]),
-                &[Algorithm::RS256],
-            ),
+            (rsa.jwk_named("k", &[("alg", json!("RS256"))]), &[Algorithm::RS256]),
             (Signer::es256().jwk, ES256),
             (Signer::es384().jwk, ES384),
             (Signer::eddsa().jwk, EDDSA),
-            (
-                Signer::eddsa().jwk_named("k", &[("alg", json!("Ed25519"))]),
-                EDDSA,
-            ),
-            (
-                Signer::es256().jwk_named(
-                    "k",
-                    &[("use", json!("sig")), ("key_ops", json!(["verify"]))],
-                ),
-                ES256,
-            ),
+            (Signer::eddsa().jwk_named("k", &[("alg", json!("Ed25519"))]), EDDSA),
+            (Signer::es256().jwk_named("k", &[("use", json!("sig")), ("key_ops", json!(["verify"]))]), ES256),
         ] {
             assert_eq!(algorithms(&jwk).as_deref(), Some(expected), "{jwk}");
         }

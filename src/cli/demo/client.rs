@@ -52,7 +52,8 @@ impl Client {
     pub async fn send(&self, call: &Call<'_>) -> anyhow::Result<Answer> {
         let tcp = TcpStream::connect(self.gateway).await?;
         let name = ServerName::try_from(call.host.to_owned())?;
-        let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.context("TLS handshake")?;
+        let tls =
+            TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await.context("TLS handshake")?;
         let (mut requests, connection) = http1::handshake(TokioIo::new(tls)).await?;
         let driver = lifecycle::spawn("demo client", async move {
             // Its errors reach the request.
@@ -66,7 +67,8 @@ impl Client {
         if let Some(bearer) = call.bearer {
             request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
         }
-        let response = requests.send_request(request.body(Full::new(call.body.to_owned()))?).await?;
+        let response =
+            requests.send_request(request.body(Full::new(Bytes::from(call.body.to_owned())))?).await?;
         let (parts, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         driver.abort();

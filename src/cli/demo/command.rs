@@ -17,6 +17,7 @@ use crate::lifecycle;
 
 use super::client::{Answer, Call, Client};
 use super::container;
+use super::iris;
 use super::stage::{OPEN_HOST, Stage};
 
 /// What happens after the calls.
@@ -28,9 +29,8 @@ pub(in crate::cli) enum Stay {
     UntilSignal,
 }
 
-/// Three real flowers, one of each species: rows 1, 51 and 101 of the data.
-const FLOWERS: &str = r#"{"data": [[5.1, 3.5, 1.4, 0.2], [7.0, 3.2, 4.7, 1.4], [6.3, 3.3, 6.0, 2.5]]}"#;
-const SPECIES: [&str; 3] = ["setosa", "versicolor", "virginica"];
+/// Rows of the data that are scored: the first flower of each species.
+const ROWS: [usize; 3] = [0, 50, 100];
 
 const KEY_PATH: &str = "/api/v1/service/iris/score";
 const TOKEN_PATH: &str = "/api/v1/service/iris-token/score";
@@ -49,24 +49,48 @@ async fn show(stay: Stay) -> anyhow::Result<ExitCode> {
     lifecycle::spawn("model", model.serve(std::future::pending()));
 
     let source = Source::new(&stage.config());
-    let loaded = config::load(&source).map_err(|problems| anyhow!("the demo's configuration:\n{problems}"))?;
+    let loaded =
+        config::load(&source).map_err(|problems| anyhow!("the demo's configuration:\n{problems}"))?;
     let tokens = token_settings(&loaded.config)?;
     let gateway = Gateway::start(source, loaded).await?;
     let address = gateway.bound().listeners.first().context("no listener")?.1;
     println!("gateway    https://{address}, configuration {}", stage.config().display());
-    println!("flowers    {FLOWERS}\n");
+    let bouquet = Bouquet::pick()?;
+    println!("flowers    {}, really {}\n", bouquet.request, bouquet.species.join(", "));
 
     let client = Client::new(stage.ca(), address)?;
-    let all_well = make_calls(&client, &stage, &tokens).await?;
+    let all_well = make_calls(&client, &stage, &tokens, &bouquet).await?;
     let records_well = show_records(&stage).await?;
     if stay == Stay::UntilSignal {
-        print_curl_lines(&stage, address.port(), &mint(&tokens, SystemTime::now())?);
+        let token = mint(&tokens, SystemTime::now())?;
+        print_curl_lines(&stage, address.port(), &token, &bouquet);
         tokio::signal::ctrl_c().await?;
     }
     let drained = gateway.drain().await;
     let verdict = all_well && records_well && drained.cut == 0;
-    println!("{}", if verdict { "every call came out as it must" } else { "NOT every call came out as it must" });
+    println!(
+        "{}",
+        if verdict { "every call came out as it must" } else { "NOT every call came out as it must" }
+    );
     Ok(if verdict { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The flowers that every call asks about.
+struct Bouquet {
+    /// The request's body.
+    request: String,
+    /// What the botanist said they are.
+    species: Vec<&'static str>,
+}
+
+impl Bouquet {
+    fn pick() -> anyhow::Result<Self> {
+        let flowers = iris::flowers()?;
+        let picked = ROWS.map(|row| flowers[row]);
+        let data = picked.map(|flower| flower.measurements);
+        let species = picked.iter().map(|flower| flower.species.name()).collect();
+        Ok(Self { request: serde_json::json!({ "data": data }).to_string(), species })
+    }
 }
 
 /// One line of the demo: a call and what it must bring.
@@ -86,38 +110,68 @@ enum Expected {
 
 /// Makes every call and prints what came of it.
 #[expect(clippy::print_stdout, reason = "the command's output")]
-async fn make_calls(client: &Client, stage: &Stage, tokens: &TokenSettings) -> anyhow::Result<bool> {
+async fn make_calls(
+    client: &Client,
+    stage: &Stage,
+    tokens: &TokenSettings,
+    bouquet: &Bouquet,
+) -> anyhow::Result<bool> {
     let token = mint(tokens, SystemTime::now())?;
     let long_ago = SystemTime::now() - tokens.lifetime - Duration::from_secs(60);
     let expired = mint(tokens, long_ago)?;
     let key = stage.primary_key.as_str();
-    let call = |host, path, bearer| Call { host, path, bearer, body: FLOWERS };
+    let call = |host, path, bearer| Call { host, path, bearer, body: bouquet.request.as_str() };
     use Expected::{Refusal, Species};
     let scenes = [
         Scene { title: "AKS, right key", call: call("localhost", KEY_PATH, Some(key)), expected: Species },
-        Scene { title: "AKS, wrong key", call: call("localhost", KEY_PATH, Some("not-the-key")), expected: Refusal("auth_invalid") },
-        Scene { title: "AKS, no key", call: call("localhost", KEY_PATH, None), expected: Refusal("auth_missing") },
+        Scene {
+            title: "AKS, wrong key",
+            call: call("localhost", KEY_PATH, Some("not-the-key")),
+            expected: Refusal("auth_invalid"),
+        },
+        Scene {
+            title: "AKS, no key",
+            call: call("localhost", KEY_PATH, None),
+            expected: Refusal("auth_missing"),
+        },
         Scene { title: "ACI, no key needed", call: call(OPEN_HOST, "/score", None), expected: Species },
-        Scene { title: "token mode, token", call: call("localhost", TOKEN_PATH, Some(&token)), expected: Species },
-        Scene { title: "token mode, expired", call: call("localhost", TOKEN_PATH, Some(&expired)), expected: Refusal("auth_expired") },
-        Scene { title: "token mode, a key", call: call("localhost", TOKEN_PATH, Some(key)), expected: Refusal("auth_invalid") },
+        Scene {
+            title: "token mode, token",
+            call: call("localhost", TOKEN_PATH, Some(&token)),
+            expected: Species,
+        },
+        Scene {
+            title: "token mode, expired",
+            call: call("localhost", TOKEN_PATH, Some(&expired)),
+            expected: Refusal("auth_expired"),
+        },
+        Scene {
+            title: "token mode, a key",
+            call: call("localhost", TOKEN_PATH, Some(key)),
+            expected: Refusal("auth_invalid"),
+        },
     ];
     let mut all_well = true;
     for scene in scenes {
         let answer = client.send(&scene.call).await.with_context(|| scene.title)?;
-        let well = is_as_expected(&answer, scene.expected);
+        let well = is_as_expected(&answer, scene.expected, bouquet);
         all_well &= well;
         let sign = if well { "as it must" } else { "NOT AS IT MUST" };
-        println!("{:<20} {} {sign}\n  {}", scene.title, answer.status.as_u16(), String::from_utf8_lossy(&answer.body));
+        println!(
+            "{:<20} {} {sign}\n  {}",
+            scene.title,
+            answer.status.as_u16(),
+            String::from_utf8_lossy(&answer.body)
+        );
     }
     Ok(all_well)
 }
 
-fn is_as_expected(answer: &Answer, expected: Expected) -> bool {
+fn is_as_expected(answer: &Answer, expected: Expected, bouquet: &Bouquet) -> bool {
     match expected {
         Expected::Species => {
             let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            answer.status == StatusCode::OK && body["species"] == serde_json::json!(SPECIES)
+            answer.status == StatusCode::OK && body["species"] == serde_json::json!(bouquet.species)
         }
         Expected::Refusal(reason) => {
             answer.status == StatusCode::UNAUTHORIZED
@@ -150,9 +204,9 @@ async fn show_records(stage: &Stage) -> anyhow::Result<bool> {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's output")]
-fn print_curl_lines(stage: &Stage, port: u16, token: &str) {
+fn print_curl_lines(stage: &Stage, port: u16, token: &str, bouquet: &Bouquet) {
     let ca = stage.ca().display();
-    let post = format!("curl --cacert {ca} -H 'Content-Type: application/json' -d '{FLOWERS}'");
+    let post = format!("curl --cacert {ca} -H 'Content-Type: application/json' -d '{}'", bouquet.request);
     println!("\ngo on with");
     println!("  {post} -H 'Authorization: Bearer {}' https://localhost:{port}{KEY_PATH}", stage.primary_key);
     println!("  {post} --resolve {OPEN_HOST}:{port}:127.0.0.1 https://{OPEN_HOST}:{port}/score");

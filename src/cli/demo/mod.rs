@@ -1,14 +1,19 @@
-//! The demo: a small real model served with the Azure ML container contract, for a gateway to stand in front
-//! of.
+//! The demo: a small real model served with the Azure ML container contract, and a gateway in front of it.
 //!
-//! [`iris`] is the data, [`model`] the model fitted on it, `payload` its JSON, `contract` the HTTP face of
-//! both and [`container`] the server that speaks it.
+//! `command` is the command itself: it sets the `stage`, starts model and gateway, and makes its calls by `client`.
+//! `iris` is the data, `model` the model fitted on it, `payload` its JSON, `contract` the HTTP face of both and
+//! `container` the server that speaks it.
 
-pub mod container;
+mod client;
+mod command;
+mod container;
 mod contract;
 #[cfg(test)]
 mod fit;
-pub mod iris;
-pub mod model;
+mod iris;
+mod model;
 mod payload;
+mod stage;
 mod swagger;
+
+pub(super) use command::{Stay, run};

@@ -58,7 +58,8 @@ impl Stage {
     fn write(&self, name: &str, content: &str) -> anyhow::Result<()> {
         let path = self.dir.join(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(content.as_bytes())).with_context(|| format!("{}", path.display()))
+        file.and_then(|mut file| file.write_all(content.as_bytes()))
+            .with_context(|| format!("{}", path.display()))
     }
 }
 

@@ -110,7 +110,8 @@ impl Connection {
     async fn arrival(&mut self, is_first: bool, mut draining: Pin<&mut impl Future<Output = ()>>) -> Arrival {
         let (rest, whole) = {
             let snapshot = self.worker.snapshot();
-            let ListenerSettings { idle_timeout, header_timeout, .. } = snapshot.listeners[self.listener].settings;
+            let ListenerSettings { idle_timeout, header_timeout, .. } =
+                snapshot.listeners[self.listener].settings;
             (if is_first { header_timeout } else { idle_timeout }, header_timeout)
         };
         let mut waits_for_head = false;
@@ -173,7 +174,8 @@ impl Connection {
                     Body::full(wire.inbox.split_to(length).freeze())
                 }
                 framing => {
-                    let expectation = if head.expect_continue { Expectation::Continue } else { Expectation::None };
+                    let expectation =
+                        if head.expect_continue { Expectation::Continue } else { Expectation::None };
                     wire.decoder = Some(Decoder::new(framing));
                     Body::stream(InboundBody::new(Rc::clone(&self.wire), framing, expectation))
                 }
@@ -224,7 +226,14 @@ impl Connection {
         {
             let wire = &mut *self.wire.borrow_mut();
             wire.outbox.reserve(ANSWER_HEAD);
-            head::encode_response(&mut wire.outbox, asked.version, parts.status, &parts.headers, framing, connection);
+            head::encode_response(
+                &mut wire.outbox,
+                asked.version,
+                parts.status,
+                &parts.headers,
+                framing,
+                connection,
+            );
         }
         let written = if asked.is_head || matches!(framing, Framing::None) {
             self.write_end().await
@@ -245,7 +254,9 @@ impl Connection {
     /// Whether the rest of the request body, if any, is known to be short enough to be thrown away.
     fn can_reuse(&self) -> bool {
         let wire = self.wire.borrow();
-        wire.decoder.as_ref().is_none_or(|decoder| decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT))
+        wire.decoder
+            .as_ref()
+            .is_none_or(|decoder| decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT))
     }
 
     /// Writes the whole body. `Err(None)`: the body itself broke and has said so; `Err(Some(_))`: the client's doing.
@@ -344,7 +355,8 @@ impl Connection {
             }
             // Every wake-up of a pending write means that the client took something, or that time is up.
             if self.timer.is_set() && self.timer.poll_expired(cx).is_ready() {
-                let message = format!("the client took nothing for {patience:?} (limits.response_write_timeout)");
+                let message =
+                    format!("the client took nothing for {patience:?} (limits.response_write_timeout)");
                 return Poll::Ready(Err(Error::new(Kind::WriteTimeout, message)));
             }
             self.timer.set(Instant::now() + patience);
@@ -432,15 +444,18 @@ fn answer_framing(status: StatusCode, body: &ResponseBody, asked: Asked) -> Fram
 fn refusal(refused: &HeadError) -> Error {
     match refused {
         HeadError::Malformed(problem) => Error::new(Kind::Malformed, *problem),
-        HeadError::TargetTooLong { limit } => {
-            Error::new(Kind::TargetTooLong, format!("the request target is over {limit} bytes, which is the most a listener takes"))
-        }
-        HeadError::TooLarge { limit } => {
-            Error::new(Kind::HeadersTooLarge, format!("the request head is over {limit} bytes, which is the most a listener takes"))
-        }
-        HeadError::TooManyFields { limit } => {
-            Error::new(Kind::HeadersTooLarge, format!("the request has more than {limit} header fields, which is the most a listener takes"))
-        }
+        HeadError::TargetTooLong { limit } => Error::new(
+            Kind::TargetTooLong,
+            format!("the request target is over {limit} bytes, which is the most a listener takes"),
+        ),
+        HeadError::TooLarge { limit } => Error::new(
+            Kind::HeadersTooLarge,
+            format!("the request head is over {limit} bytes, which is the most a listener takes"),
+        ),
+        HeadError::TooManyFields { limit } => Error::new(
+            Kind::HeadersTooLarge,
+            format!("the request has more than {limit} header fields, which is the most a listener takes"),
+        ),
     }
 }
 

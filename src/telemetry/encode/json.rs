@@ -20,11 +20,7 @@ impl<'a> Text<'a> {
     /// Opens a string that holds at most `cap` bytes of text (as UTF-8, before escapes), the mark of a cut not counted.
     pub(super) fn open(out: &'a mut Vec<u8>, cap: usize) -> Self {
         out.push(b'"');
-        Self {
-            out,
-            left: cap,
-            length: Length::Fits,
-        }
+        Self { out, left: cap, length: Length::Fits }
     }
 
     /// Adds text. What is not UTF-8 becomes U+FFFD; a character never spans two calls.
@@ -84,8 +80,7 @@ impl<'a> Text<'a> {
             }
             c => {
                 let mut utf8 = [0; 4];
-                self.out
-                    .extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
+                self.out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
             }
         }
     }
@@ -94,19 +89,14 @@ impl<'a> Text<'a> {
 /// Whether all of `text` stands for itself in JSON: printable ASCII without quote and backslash.
 fn is_plain(text: &[u8]) -> bool {
     // No early exit: so the compiler turns it into a few vector instructions.
-    text.iter().fold(true, |plain, b| {
-        plain & (b.wrapping_sub(b' ') < 0x5f) & (*b != b'"') & (*b != b'\\')
-    })
+    text.iter().fold(true, |plain, b| plain & (b.wrapping_sub(b' ') < 0x5f) & (*b != b'"') & (*b != b'\\'))
 }
 
 /// Control characters (C0, DEL, C1), the line separators that JavaScript and some log readers split at, and the marks that
 /// make a terminal show text in another order than it has.
 fn must_not_show(c: char) -> bool {
     c.is_control()
-        || matches!(
-            c,
-            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{200e}' | '\u{200f}' | '\u{61c}'
-        )
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -117,10 +107,7 @@ fn boundary_at_most(text: &[u8], most: usize) -> usize {
     }
     let is_continuation = |at: usize| text[at] & 0xc0 == 0x80;
     // A character has at most three continuation bytes; more of them are no UTF-8, and may be cut anywhere.
-    (most.saturating_sub(3)..=most)
-        .rev()
-        .find(|at| !is_continuation(*at))
-        .unwrap_or(most)
+    (most.saturating_sub(3)..=most).rev().find(|at| !is_continuation(*at)).unwrap_or(most)
 }
 
 #[cfg(test)]

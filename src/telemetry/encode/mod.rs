@@ -282,18 +282,12 @@ mod tests {
 
     #[test]
     fn high_privacy_leaves_out_all_that_tells_the_caller() {
-        let record = Record {
-            principal: Principal::Subject("alice".into()),
-            ..Record::sample()
-        };
+        let record = Record { principal: Principal::Subject("alice".into()), ..Record::sample() };
         assert_eq!(parsed(&record, Privacy::Standard)["Subject"], "alice");
         let private = parsed(&record, Privacy::High);
         assert_eq!(private["UserAgent"], Value::Null);
         assert_eq!(private["ClientAddress"], Value::Null);
-        assert_eq!(
-            private["RequestUrl"],
-            "https://score.example.org:8443/api/v1/service/iris/score"
-        );
+        assert_eq!(private["RequestUrl"], "https://score.example.org:8443/api/v1/service/iris/score");
         for absent in ["Subject", "ClientRequestId"] {
             assert_eq!(private.get(absent), None, "{absent}");
         }
@@ -330,15 +324,10 @@ mod tests {
 
     #[test]
     fn ipv4_over_a_socket_for_both_families_is_ipv4() {
-        for (address, shown) in [
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8::1", "2001:db8::1"),
-            ("255.0.10.1", "255.0.10.1"),
-        ] {
-            let record = Record {
-                client_address: address.parse().unwrap(),
-                ..Record::sample()
-            };
+        for (address, shown) in
+            [("::ffff:192.0.2.7", "192.0.2.7"), ("2001:db8::1", "2001:db8::1"), ("255.0.10.1", "255.0.10.1")]
+        {
+            let record = Record { client_address: address.parse().unwrap(), ..Record::sample() };
             assert_eq!(parsed(&record, Privacy::Standard)["ClientAddress"], shown);
         }
     }

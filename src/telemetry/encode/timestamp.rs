@@ -28,14 +28,7 @@ pub(super) fn write(at: SystemTime, out: &mut Vec<u8>) {
 /// `number`, below one million, in six digits.
 pub(super) fn six_digits(number: u32) -> [u8; 6] {
     let digit = |place: u32| b'0' + (number / place % 10) as u8;
-    [
-        digit(100_000),
-        digit(10_000),
-        digit(1_000),
-        digit(100),
-        digit(10),
-        digit(1),
-    ]
+    [digit(100_000), digit(10_000), digit(1_000), digit(100), digit(10), digit(1)]
 }
 
 fn format(second: u64) -> Second {
@@ -83,10 +76,7 @@ mod tests {
 
     #[test]
     fn a_clock_gone_wild_still_gives_a_time() {
-        assert_eq!(
-            text(UNIX_EPOCH - Duration::from_secs(5)),
-            "1970-01-01T00:00:00.000000Z"
-        );
+        assert_eq!(text(UNIX_EPOCH - Duration::from_secs(5)), "1970-01-01T00:00:00.000000Z");
         let far = UNIX_EPOCH + Duration::from_secs(400_000_000_000);
         assert_eq!(text(far), "1970-01-01T00:00:00.000000Z");
     }

@@ -153,9 +153,7 @@ mod tests {
         };
         let mut out = Vec::new();
         write(&url, query, 4096, &mut out);
-        serde_json::from_slice::<Option<String>>(&out)
-            .unwrap()
-            .unwrap_or("null".to_owned())
+        serde_json::from_slice::<Option<String>>(&out).unwrap().unwrap_or("null".to_owned())
     }
 
     fn masked(target: &str) -> String {
@@ -214,14 +212,8 @@ mod tests {
 
     #[test]
     fn a_url_is_put_together_and_its_query_cut_off_when_private() {
-        assert_eq!(
-            written("h:8443", "/score?a=1", Query::Masked),
-            "https://h:8443/score?a=1"
-        );
-        assert_eq!(
-            written("h:8443", "/score?a=1", Query::LeftOut),
-            "https://h:8443/score"
-        );
+        assert_eq!(written("h:8443", "/score?a=1", Query::Masked), "https://h:8443/score?a=1");
+        assert_eq!(written("h:8443", "/score?a=1", Query::LeftOut), "https://h:8443/score");
         assert_eq!(written("h", "*", Query::Masked), "https://h/*");
         assert_eq!(written("h", "", Query::Masked), "https://h");
         assert_eq!(written("", "", Query::Masked), "null");
@@ -235,9 +227,6 @@ mod tests {
 
     #[test]
     fn the_longest_secret_name_fits() {
-        assert_eq!(
-            SECRET_NAMES.iter().map(|name| name.len()).max(),
-            Some(LONGEST_NAME)
-        );
+        assert_eq!(SECRET_NAMES.iter().map(|name| name.len()).max(), Some(LONGEST_NAME));
     }
 }

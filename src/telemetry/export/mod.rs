@@ -39,12 +39,7 @@ impl Writer {
     /// A record counts as written when every output has taken the whole of it. Outputs take a batch from its beginning up to
     /// where they fail, so the one that fails first decides.
     fn write(&mut self, batch: &Batch) {
-        let written = self
-            .outputs
-            .iter_mut()
-            .map(|output| output.write(batch))
-            .min()
-            .unwrap_or(0);
+        let written = self.outputs.iter_mut().map(|output| output.write(batch)).min().unwrap_or(0);
         self.counts.written(written);
         self.counts.dropped(batch.records() - written);
     }

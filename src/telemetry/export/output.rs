@@ -54,10 +54,7 @@ impl Output {
         let path = path.to_owned();
         let name = path.display().to_string();
         let target = Box::new(RecordFile { path, handle });
-        Ok(Self {
-            tail,
-            ..Self::new(name, target)
-        })
+        Ok(Self { tail, ..Self::new(name, target) })
     }
 
     /// Standard output.
@@ -71,12 +68,7 @@ impl Output {
     }
 
     pub(in crate::telemetry) fn new(name: String, target: Box<dyn Target>) -> Self {
-        Self {
-            name,
-            target,
-            tail: Tail::Whole,
-            health: Health::Working,
-        }
+        Self { name, target, tail: Tail::Whole, health: Health::Working }
     }
 
     /// Writes the batch, up to the first error; returns how many of its records were written whole.
@@ -169,11 +161,7 @@ struct RecordFile {
 }
 
 fn open(path: &Path) -> io::Result<(File, Tail)> {
-    let handle = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .open(path)?;
+    let handle = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
     let tail = match handle.metadata() {
         Ok(file) if file.is_file() && file.len() > 0 => tail_of(path, file.len()),
         // New, or a pipe or device, which must not be read from.
@@ -285,10 +273,7 @@ mod tests {
 
     fn scripted(script: &[Step]) -> (Output, Arc<Mutex<Vec<u8>>>) {
         let taken = Arc::default();
-        let target = Scripted {
-            script: script.iter().copied().collect(),
-            taken: Arc::clone(&taken),
-        };
+        let target = Scripted { script: script.iter().copied().collect(), taken: Arc::clone(&taken) };
         (Output::new("scripted".to_owned(), Box::new(target)), taken)
     }
 

@@ -169,10 +169,7 @@ impl Queue {
             if state.phase == Phase::Closed {
                 return None;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -210,12 +207,8 @@ impl State {
             return records;
         }
         self.held += room;
-        let spare = Batch {
-            bytes: self.spare.pop().unwrap_or_default(),
-            ..Batch::default()
-        };
-        self.jobs
-            .push_back(Job::Write(std::mem::replace(batch, spare)));
+        let spare = Batch { bytes: self.spare.pop().unwrap_or_default(), ..Batch::default() };
+        self.jobs.push_back(Job::Write(std::mem::replace(batch, spare)));
         0
     }
 
@@ -269,10 +262,9 @@ impl News {
             Self::RefusalsBegan => tracing::warn!(
                 "records come faster than they can be written; those without room are dropped and counted"
             ),
-            Self::RefusalsEnded { records } => tracing::warn!(
-                records,
-                "the queue of records has room again; dropped until now"
-            ),
+            Self::RefusalsEnded { records } => {
+                tracing::warn!(records, "the queue of records has room again; dropped until now")
+            }
         }
     }
 }

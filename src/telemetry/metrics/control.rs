@@ -90,11 +90,7 @@ impl CertificateMetrics {
     }
 
     /// The certificates that `listener` serves from now on, each by name with its end; replaces those told before.
-    pub fn serves<'a>(
-        &self,
-        listener: &str,
-        certificates: impl IntoIterator<Item = (&'a str, SystemTime)>,
-    ) {
+    pub fn serves<'a>(&self, listener: &str, certificates: impl IntoIterator<Item = (&'a str, SystemTime)>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for name in shown.remove(listener).unwrap_or_default() {
             // Fails only if it is gone already.
@@ -102,9 +98,7 @@ impl CertificateMetrics {
         }
         let mut names = Vec::new();
         for (name, end) in certificates {
-            self.not_after
-                .with_label_values(&[listener, name])
-                .set(seconds(end));
+            self.not_after.with_label_values(&[listener, name]).set(seconds(end));
             names.push(name.to_owned());
         }
         shown.insert(listener.to_owned(), names);
@@ -161,7 +155,5 @@ fn set(gauge: &IntGaugeVec, value: i64) {
 
 /// Seconds since 1970; 0 for what was before.
 fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
-};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::histogram::{BOUNDS_SECONDS, Reading};
@@ -106,23 +104,11 @@ impl Family {
     }
 
     /// Its description, for a collector of our own.
-    #[expect(
-        clippy::expect_used,
-        reason = "the names are constants, all of which a test describes"
-    )]
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test describes")]
     pub(super) fn desc(&self) -> Desc {
-        let labels = self
-            .labels
-            .iter()
-            .map(|label| (*label).to_owned())
-            .collect();
-        Desc::new(
-            self.name.to_owned(),
-            self.help.to_owned(),
-            labels,
-            HashMap::new(),
-        )
-        .expect("metric names are valid")
+        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
+        Desc::new(self.name.to_owned(), self.help.to_owned(), labels, HashMap::new())
+            .expect("metric names are valid")
     }
 
     fn opts(&self) -> Opts {
@@ -130,18 +116,10 @@ impl Family {
     }
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the names are constants, all of which a test registers"
-)]
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> C {
+#[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
     let metric = metric.expect("metric names and labels are valid");
-    registry
-        .register(Box::new(metric.clone()))
-        .expect("metric names are registered once");
+    registry.register(Box::new(metric.clone())).expect("metric names are registered once");
     metric
 }
 
@@ -167,11 +145,7 @@ impl Samples {
 
     fn new(family: Family, kind: MetricType) -> Self {
         let metrics = Vec::new();
-        Self {
-            family,
-            kind,
-            metrics,
-        }
+        Self { family, kind, metrics }
     }
 
     /// Adds a counter's or gauge's value; the label values in the order of the family's labels.
@@ -193,16 +167,13 @@ impl Samples {
     pub(super) fn add_histogram(&mut self, labels: &[&str], reading: &Reading) {
         let mut metric = self.labelled(labels);
         let mut below = 0;
-        let buckets = BOUNDS_SECONDS
-            .iter()
-            .zip(reading.counts)
-            .map(|(bound, count)| {
-                below += count;
-                let mut bucket = Bucket::default();
-                bucket.set_upper_bound(*bound);
-                bucket.set_cumulative_count(below);
-                bucket
-            });
+        let buckets = BOUNDS_SECONDS.iter().zip(reading.counts).map(|(bound, count)| {
+            below += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(below);
+            bucket
+        });
         let mut histogram = Histogram::default();
         histogram.set_bucket(buckets.collect());
         histogram.set_sample_count(reading.count());
@@ -221,12 +192,7 @@ impl Samples {
     }
 
     fn labelled(&self, values: &[&str]) -> Metric {
-        debug_assert_eq!(
-            values.len(),
-            self.family.labels.len(),
-            "{}",
-            self.family.name
-        );
+        debug_assert_eq!(values.len(), self.family.labels.len(), "{}", self.family.name);
         let pairs = self.family.labels.iter().zip(values).map(|(name, value)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());

@@ -27,8 +27,8 @@ const BOUNDS_MICROS: [u64; 18] = [
 
 /// Upper bounds of the buckets as they are given out.
 pub(super) const BOUNDS_SECONDS: [f64; 18] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    120.0, 180.0, 300.0,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 180.0,
+    300.0,
 ];
 
 /// One thread's part of a histogram; any number of threads may use it.
@@ -50,10 +50,7 @@ impl Histogram {
     pub(super) fn observe(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         // Most calls are quick, so counting up from the lowest bound beats a binary search.
-        let bucket = BOUNDS_MICROS
-            .iter()
-            .position(|bound| micros <= *bound)
-            .unwrap_or(BOUNDS_MICROS.len());
+        let bucket = BOUNDS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_MICROS.len());
         self.counts[bucket].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add(micros, Relaxed);
     }
@@ -79,10 +76,7 @@ mod tests {
     #[test]
     fn both_lists_of_bounds_are_the_same_and_rise() {
         for (micros, seconds) in BOUNDS_MICROS.iter().zip(BOUNDS_SECONDS) {
-            assert_eq!(
-                Duration::from_micros(*micros),
-                Duration::from_secs_f64(seconds)
-            );
+            assert_eq!(Duration::from_micros(*micros), Duration::from_secs_f64(seconds));
         }
         assert!(BOUNDS_MICROS.is_sorted());
     }

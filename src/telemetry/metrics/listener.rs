@@ -124,10 +124,8 @@ impl ListenerFamilies {
             open: self.open.with_label_values(&[name]),
             accepted: self.accepted.with_label_values(&[name]),
             refused: Refusal::ALL.map(|why| self.refused.with_label_values(&[name, why.as_str()])),
-            handshake_failures: HandshakeFailure::ALL.map(|why| {
-                self.handshake_failures
-                    .with_label_values(&[name, why.as_str()])
-            }),
+            handshake_failures: HandshakeFailure::ALL
+                .map(|why| self.handshake_failures.with_label_values(&[name, why.as_str()])),
         }
     }
 }

@@ -59,10 +59,7 @@ impl Metrics {
             records: Arc::new(RecordCounts::new()),
         });
         CountedCollector::register(&registry, &counted);
-        family::BUILD_INFO
-            .gauges(&registry)
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        family::BUILD_INFO.gauges(&registry).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Arc::new(Self {
             counted,
             unrouted,
@@ -79,11 +76,7 @@ impl Metrics {
     #[must_use]
     pub fn service(&self, name: &str, compute_type: ComputeType) -> Arc<ServiceMetrics> {
         let compute_type = Some(compute_type);
-        let mut services = self
-            .counted
-            .services
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = services.iter().find(|known| known.is(name, compute_type)) {
             return Arc::clone(known);
         }
@@ -150,10 +143,7 @@ struct CountedCollector {
 }
 
 impl CountedCollector {
-    #[expect(
-        clippy::expect_used,
-        reason = "the names are constants, all of which a test registers"
-    )]
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
     fn register(registry: &Registry, counted: &Arc<Counted>) {
         let families = [
             family::REQUESTS,
@@ -168,13 +158,9 @@ impl CountedCollector {
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
         ];
-        let collector = Self {
-            counted: Arc::clone(counted),
-            descs: families.iter().map(family::Family::desc).collect(),
-        };
-        registry
-            .register(Box::new(collector))
-            .expect("metric names are registered once");
+        let collector =
+            Self { counted: Arc::clone(counted), descs: families.iter().map(family::Family::desc).collect() };
+        registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 }
 
@@ -184,12 +170,7 @@ impl Collector for CountedCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let services = self
-            .counted
-            .services
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut samples = ServiceSamples::new();
         services.iter().for_each(|service| samples.add(service));
         let mut families = samples.into_families();
@@ -219,10 +200,8 @@ mod tests {
 
     fn sample(metrics: &Metrics, series: &str) -> Option<f64> {
         let text = metrics.render();
-        let line = text.lines().find(|line| {
-            line.strip_prefix(series)
-                .is_some_and(|rest| rest.starts_with(' '))
-        })?;
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
@@ -231,19 +210,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.unrouted().observe(&Record::sample());
         let _ = metrics.listener("public");
-        metrics.config().started(RunningConfig {
-            generation: 1,
-            hash: "abc",
-        });
-        metrics
-            .certificates()
-            .serves("public", [("a", SystemTime::now())]);
+        metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
+        metrics.certificates().serves("public", [("a", SystemTime::now())]);
         metrics.jwks().fetched("https://issuer.example");
         let text = metrics.render();
-        let given: BTreeSet<_> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-            .collect();
+        let given: BTreeSet<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(given, NAMES.iter().copied().collect());
     }
 
@@ -252,10 +224,7 @@ mod tests {
         let metrics = Metrics::new();
         let service = metrics.service("iris", ComputeType::Aks);
         let in_flight = service.start();
-        assert_eq!(
-            sample(&metrics, r#"scoregate_requests_in_flight{service="iris"}"#),
-            Some(1.0)
-        );
+        assert_eq!(sample(&metrics, r#"scoregate_requests_in_flight{service="iris"}"#), Some(1.0));
         service.observe(&Record::sample());
         drop(in_flight);
         for (series, value) in [
@@ -263,39 +232,15 @@ mod tests {
                 r#"scoregate_requests_total{service="iris",compute_type="AKS",deployment="blue",code="200",reason="ok"}"#,
                 1.0,
             ),
-            (
-                r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.01"}"#,
-                0.0,
-            ),
-            (
-                r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.025"}"#,
-                1.0,
-            ),
-            (
-                r#"scoregate_request_duration_seconds_bucket{service="iris",le="+Inf"}"#,
-                1.0,
-            ),
-            (
-                r#"scoregate_request_duration_seconds_sum{service="iris"}"#,
-                0.012045,
-            ),
-            (
-                r#"scoregate_request_duration_seconds_count{service="iris"}"#,
-                1.0,
-            ),
-            (
-                r#"scoregate_upstream_first_byte_seconds_sum{service="iris"}"#,
-                0.011,
-            ),
+            (r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.01"}"#, 0.0),
+            (r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.025"}"#, 1.0),
+            (r#"scoregate_request_duration_seconds_bucket{service="iris",le="+Inf"}"#, 1.0),
+            (r#"scoregate_request_duration_seconds_sum{service="iris"}"#, 0.012045),
+            (r#"scoregate_request_duration_seconds_count{service="iris"}"#, 1.0),
+            (r#"scoregate_upstream_first_byte_seconds_sum{service="iris"}"#, 0.011),
             (r#"scoregate_queue_wait_seconds_count{service="iris"}"#, 1.0),
-            (
-                r#"scoregate_request_body_bytes_total{service="iris"}"#,
-                1024.0,
-            ),
-            (
-                r#"scoregate_response_body_bytes_total{service="iris"}"#,
-                130.0,
-            ),
+            (r#"scoregate_request_body_bytes_total{service="iris"}"#, 1024.0),
+            (r#"scoregate_response_body_bytes_total{service="iris"}"#, 130.0),
             (r#"scoregate_upstream_attempts_total{service="iris"}"#, 1.0),
             (r#"scoregate_requests_in_flight{service="iris"}"#, 0.0),
             (r#"scoregate_requests_in_flight{service=""}"#, 0.0),
@@ -321,15 +266,10 @@ mod tests {
     fn statuses_that_a_model_makes_up_add_no_series_each() {
         let metrics = Metrics::new();
         for status in 100..=999 {
-            metrics.unrouted().observe(&Record {
-                status,
-                ..Record::sample()
-            });
+            metrics.unrouted().observe(&Record { status, ..Record::sample() });
         }
         let text = metrics.render();
-        let series = text
-            .lines()
-            .filter(|line| line.starts_with("scoregate_requests_total{"));
+        let series = text.lines().filter(|line| line.starts_with("scoregate_requests_total{"));
         assert!(series.clone().count() < 80, "{}", series.count());
         let made_up = r#"scoregate_requests_total{service="",compute_type="",deployment="blue",code="9xx",reason="ok"}"#;
         assert_eq!(sample(&metrics, made_up), Some(100.0));
@@ -341,25 +281,13 @@ mod tests {
     fn a_service_keeps_its_counts_over_a_reload() {
         let metrics = Metrics::new();
         let first = metrics.service("iris", ComputeType::Aks);
-        assert!(Arc::ptr_eq(
-            &first,
-            &metrics.service("iris", ComputeType::Aks)
-        ));
-        assert!(!Arc::ptr_eq(
-            &first,
-            &metrics.service("iris", ComputeType::Aci)
-        ));
+        assert!(Arc::ptr_eq(&first, &metrics.service("iris", ComputeType::Aks)));
+        assert!(!Arc::ptr_eq(&first, &metrics.service("iris", ComputeType::Aci)));
         for reason in Reason::ALL {
-            first.observe(&Record {
-                reason,
-                ..Record::sample()
-            });
+            first.observe(&Record { reason, ..Record::sample() });
         }
         assert_eq!(
-            metrics
-                .render()
-                .matches("scoregate_requests_total{service=\"iris\"")
-                .count(),
+            metrics.render().matches("scoregate_requests_total{service=\"iris\"").count(),
             Reason::ALL.len()
         );
     }
@@ -372,27 +300,16 @@ mod tests {
         listener.handshake_failed(HandshakeFailure::Timeout);
         listener.refused(Refusal::HeadTimeout);
         let shown = |series| sample(&metrics, series);
-        assert_eq!(
-            shown(r#"scoregate_connections_open{listener="public"}"#),
-            Some(1.0)
-        );
+        assert_eq!(shown(r#"scoregate_connections_open{listener="public"}"#), Some(1.0));
         drop(open);
-        assert_eq!(
-            shown(r#"scoregate_connections_open{listener="public"}"#),
-            Some(0.0)
-        );
-        assert_eq!(
-            shown(r#"scoregate_connections_accepted_total{listener="public"}"#),
-            Some(1.0)
-        );
+        assert_eq!(shown(r#"scoregate_connections_open{listener="public"}"#), Some(0.0));
+        assert_eq!(shown(r#"scoregate_connections_accepted_total{listener="public"}"#), Some(1.0));
         assert_eq!(
             shown(r#"scoregate_tls_handshake_failures_total{kind="timeout",listener="public"}"#),
             Some(1.0)
         );
         assert_eq!(
-            shown(
-                r#"scoregate_connections_refused_total{listener="public",reason="head_timeout"}"#
-            ),
+            shown(r#"scoregate_connections_refused_total{listener="public",reason="head_timeout"}"#),
             Some(1.0)
         );
     }
@@ -401,35 +318,17 @@ mod tests {
     fn a_replaced_certificate_and_a_replaced_hash_are_gone() {
         let metrics = Metrics::new();
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
-        metrics
-            .certificates()
-            .serves("public", [("old", end), ("kept", end)]);
+        metrics.certificates().serves("public", [("old", end), ("kept", end)]);
         metrics.certificates().serves("public", [("kept", end)]);
-        metrics.config().started(RunningConfig {
-            generation: 1,
-            hash: "aaa",
-        });
+        metrics.config().started(RunningConfig { generation: 1, hash: "aaa" });
         metrics.config().refused();
-        assert_eq!(
-            sample(&metrics, "scoregate_config_last_reload_successful"),
-            Some(0.0)
-        );
-        metrics.config().applied(RunningConfig {
-            generation: 2,
-            hash: "bbb",
-        });
+        assert_eq!(sample(&metrics, "scoregate_config_last_reload_successful"), Some(0.0));
+        metrics.config().applied(RunningConfig { generation: 2, hash: "bbb" });
         let text = metrics.render();
         assert!(!text.contains("\"old\"") && !text.contains("aaa"), "{text}");
-        let kept =
-            r#"scoregate_certificate_not_after_timestamp_seconds{listener="public",name="kept"}"#;
+        let kept = r#"scoregate_certificate_not_after_timestamp_seconds{listener="public",name="kept"}"#;
         assert_eq!(sample(&metrics, kept), Some(2e9));
         assert_eq!(sample(&metrics, "scoregate_config_generation"), Some(2.0));
-        assert_eq!(
-            sample(
-                &metrics,
-                r#"scoregate_config_reloads_total{outcome="refused"}"#
-            ),
-            Some(1.0)
-        );
+        assert_eq!(sample(&metrics, r#"scoregate_config_reloads_total{outcome="refused"}"#), Some(1.0));
     }
 }

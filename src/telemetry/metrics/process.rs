@@ -14,14 +14,8 @@ pub(super) fn families() -> Vec<MetricFamily> {
     let stat = fs::read_to_string("/proc/self/stat").ok();
     let stat = stat.as_deref().and_then(Stat::parse);
     [
-        (
-            Samples::of_counter(family::PROCESS_CPU),
-            stat.as_ref().map(|stat| stat.cpu_seconds),
-        ),
-        (
-            Samples::of_gauge(family::PROCESS_START),
-            stat.as_ref().and_then(start_time),
-        ),
+        (Samples::of_counter(family::PROCESS_CPU), stat.as_ref().map(|stat| stat.cpu_seconds)),
+        (Samples::of_gauge(family::PROCESS_START), stat.as_ref().and_then(start_time)),
         (Samples::of_gauge(family::PROCESS_RSS), resident_bytes()),
         (Samples::of_gauge(family::PROCESS_FDS), open_fds()),
         (Samples::of_gauge(family::PROCESS_MAX_FDS), max_fds()),
@@ -55,12 +49,7 @@ impl Stat {
 
 fn start_time(stat: &Stat) -> Option<f64> {
     let text = fs::read_to_string("/proc/stat").ok()?;
-    let boot: f64 = text
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?
-        .trim()
-        .parse()
-        .ok()?;
+    let boot: f64 = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + stat.started_seconds)
 }
 
@@ -79,9 +68,7 @@ fn open_fds() -> Option<f64> {
 
 fn max_fds() -> Option<f64> {
     let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let limits = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let limits = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match limits.split_whitespace().next()? {
         "unlimited" => Some(f64::INFINITY),
         soft => soft.parse().ok(),

@@ -59,11 +59,7 @@ pub struct InFlight(Arc<Block>);
 
 impl ServiceMetrics {
     pub(super) fn new(service: Arc<str>, compute_type: Option<ComputeType>) -> Self {
-        Self {
-            service,
-            compute_type,
-            blocks: Box::new([const { OnceLock::new() }; counter::PLACES]),
-        }
+        Self { service, compute_type, blocks: Box::new([const { OnceLock::new() }; counter::PLACES]) }
     }
 
     pub(super) fn is(&self, service: &str, compute_type: Option<ComputeType>) -> bool {
@@ -106,9 +102,7 @@ impl ServiceMetrics {
     }
 
     fn present_blocks(&self) -> impl Iterator<Item = &Block> {
-        self.blocks
-            .iter()
-            .filter_map(|block| block.get().map(|block| &**block))
+        self.blocks.iter().filter_map(|block| block.get().map(|block| &**block))
     }
 }
 
@@ -146,21 +140,17 @@ impl Block {
 
 /// FNV-1a over a name of at most 32 bytes.
 fn list_of(deployment: &str) -> usize {
-    let hash = deployment.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = deployment
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash as usize % SERIES_LISTS
 }
 
 impl Code {
     fn of(status: u16) -> Self {
-        let registered = http::StatusCode::from_u16(status)
-            .is_ok_and(|status| status.canonical_reason().is_some());
-        if registered || status == 499 {
-            Self::Exact(status)
-        } else {
-            Self::Class((status / 100).min(9))
-        }
+        let registered =
+            http::StatusCode::from_u16(status).is_ok_and(|status| status.canonical_reason().is_some());
+        if registered || status == 499 { Self::Exact(status) } else { Self::Class((status / 100).min(9)) }
     }
 
     fn label(self) -> String {
@@ -209,27 +199,18 @@ impl ServiceSamples {
         let labels = [&*service.service];
         let histogram = |part: fn(&Block) -> &Histogram| {
             let mut reading = Reading::default();
-            service
-                .present_blocks()
-                .for_each(|block| reading.add(part(block)));
+            service.present_blocks().for_each(|block| reading.add(part(block)));
             reading
         };
-        self.duration
-            .add_histogram(&labels, &histogram(|block| &block.duration));
-        self.first_byte
-            .add_histogram(&labels, &histogram(|block| &block.first_byte));
-        self.queue_wait
-            .add_histogram(&labels, &histogram(|block| &block.queue_wait));
+        self.duration.add_histogram(&labels, &histogram(|block| &block.duration));
+        self.first_byte.add_histogram(&labels, &histogram(|block| &block.first_byte));
+        self.queue_wait.add_histogram(&labels, &histogram(|block| &block.queue_wait));
         let sum = |part: fn(&Block) -> &AtomicU64| {
-            let parts = service
-                .present_blocks()
-                .map(|block| part(block).load(Relaxed));
+            let parts = service.present_blocks().map(|block| part(block).load(Relaxed));
             parts.fold(0u64, u64::wrapping_add) as f64
         };
-        self.request_bytes
-            .add(&labels, sum(|block| &block.request_bytes));
-        self.response_bytes
-            .add(&labels, sum(|block| &block.response_bytes));
+        self.request_bytes.add(&labels, sum(|block| &block.request_bytes));
+        self.response_bytes.add(&labels, sum(|block| &block.response_bytes));
         self.attempts.add(&labels, sum(|block| &block.attempts));
         self.in_flight.add(&labels, sum(|block| &block.in_flight));
     }

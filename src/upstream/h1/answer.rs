@@ -29,12 +29,7 @@ impl Answer {
         keep: Keep,
         decoded: [Decoded; N],
     ) -> Body {
-        Body::stream(Self {
-            exchange: Some(exchange),
-            decoder,
-            keep,
-            decoded: decoded.into(),
-        })
+        Body::stream(Self { exchange: Some(exchange), decoder, keep, decoded: decoded.into() })
     }
 
     /// The next step, which is never [`Decoded::NeedMore`].
@@ -65,10 +60,7 @@ impl Answer {
             }
         }
         let idle = exchange.deadlines.idle;
-        exchange
-            .connection
-            .poll_expired(cx, idle)
-            .map(|()| Err(exchange.idle_timeout()))
+        exchange.connection.poll_expired(cx, idle).map(|()| Err(exchange.idle_timeout()))
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
@@ -89,10 +81,7 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         let step = match this.poll_upload(cx) {
             Ok(()) => this.poll_step(cx),

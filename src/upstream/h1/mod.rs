@@ -31,11 +31,7 @@ use crate::wire::framing::{ChunkExtensions, Decoded, Decoder, Framing, FramingEr
 use crate::wire::head::{HeadLimits, ResponseHead, parse_response};
 
 /// Bounds of an answer's head.
-const HEAD_LIMITS: HeadLimits = HeadLimits {
-    bytes: 64 * 1024,
-    fields: 100,
-    target: 0,
-};
+const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 100, target: 0 };
 
 /// Interim answers that are skipped before the final one.
 const MAX_INTERIM: u32 = 16;
@@ -82,11 +78,7 @@ struct Exchange {
 impl Lease {
     /// A pooled connection, if there is a good one.
     pub(super) fn of_idle(home: &Rc<ReplicaPool>) -> Option<Self> {
-        home.take().map(|connection| Self {
-            connection,
-            origin: Freshness::Pooled,
-            home: Rc::clone(home),
-        })
+        home.take().map(|connection| Self { connection, origin: Freshness::Pooled, home: Rc::clone(home) })
     }
 
     /// A connection just made; `home` gets it after the call.
@@ -110,27 +102,13 @@ impl Lease {
         request: Request<Body>,
         deadlines: &Deadlines,
     ) -> Result<Response<Body>, SendError> {
-        let Self {
-            mut connection,
-            origin,
-            home,
-        } = self;
+        let Self { mut connection, origin, home } = self;
         if origin == Freshness::Pooled && !connection.is_quiet() {
-            return Err(unsent(
-                request,
-                &home,
-                "found closed, or with unasked bytes",
-            ));
+            return Err(unsent(request, &home, "found closed, or with unasked bytes"));
         }
         let (parts, body) = request.into_parts();
         let upload = Upload::start(&parts, body, &mut connection.out);
-        let mut exchange = Exchange {
-            connection,
-            upload,
-            interim: 0,
-            home,
-            deadlines: *deadlines,
-        };
+        let mut exchange = Exchange { connection, upload, interim: 0, home, deadlines: *deadlines };
         // Does not wait: what can be written at once is written, and a dead pooled connection may show itself.
         poll_fn(|cx| Poll::Ready(exchange.poll_upload(cx))).await?;
         if origin == Freshness::Pooled
@@ -178,18 +156,12 @@ impl Exchange {
     /// Sends as much of the request as can be sent. A replica that takes no more of it may still have answered, so that
     /// a failure to write is only noted; what fails here is the request's own body.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<Sending, Error> {
-        let Connection {
-            io, out, deadline, ..
-        } = &mut self.connection;
+        let Connection { io, out, deadline, .. } = &mut self.connection;
         self.upload.poll(cx, io, out, deadline)
     }
 
     /// Sends the request and reads the head of the final answer.
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        method: &Method,
-    ) -> Poll<Result<ResponseHead, Error>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<ResponseHead, Error>> {
         let sending = match self.poll_upload(cx) {
             Ok(sending) => sending,
             Err(error) => return Poll::Ready(Err(error)),
@@ -220,12 +192,10 @@ impl Exchange {
 
     /// The final answer's head, if the buffer has it.
     fn parse_head(&mut self, method: &Method) -> Result<Option<ResponseHead>, Error> {
-        let violation =
-            |cause: &dyn std::fmt::Display| protocol_violation(self.home.label(), cause);
+        let violation = |cause: &dyn std::fmt::Display| protocol_violation(self.home.label(), cause);
         loop {
             let read = &mut self.connection.read;
-            let head =
-                parse_response(read, &HEAD_LIMITS, method).map_err(|error| violation(&error))?;
+            let head = parse_response(read, &HEAD_LIMITS, method).map_err(|error| violation(&error))?;
             match head {
                 Some(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(violation(&"101 without having been asked"));
@@ -243,37 +213,29 @@ impl Exchange {
 
     /// The answer, whole if it is at hand, else with a body that reads on.
     fn respond(mut self, head: ResponseHead) -> Result<Response<Body>, Error> {
-        let keep = if head.keep_alive {
-            Keep::Open
-        } else {
-            Keep::Close
-        };
+        let keep = if head.keep_alive { Keep::Open } else { Keep::Close };
         let mut decoder = Decoder::with_extensions(head.framing, ChunkExtensions::Ignore);
         let body = match head.framing {
             Framing::Length(length) if length > self.connection.read.len() as u64 => {
                 Answer::body(self, decoder, keep, [])
             }
             Framing::UntilClose => Answer::body(self, decoder, keep, []),
-            Framing::None | Framing::Length(_) | Framing::Chunked => {
-                match self.decode(&mut decoder)? {
-                    Decoded::NeedMore => Answer::body(self, decoder, keep, []),
+            Framing::None | Framing::Length(_) | Framing::Chunked => match self.decode(&mut decoder)? {
+                Decoded::NeedMore => Answer::body(self, decoder, keep, []),
+                Decoded::End => {
+                    self.finish(keep);
+                    Body::empty()
+                }
+                first @ Decoded::Trailers(_) => Answer::body(self, decoder, keep, [first]),
+                Decoded::Data(first) => match self.decode(&mut decoder)? {
                     Decoded::End => {
                         self.finish(keep);
-                        Body::empty()
+                        Body::full(first)
                     }
-                    first @ Decoded::Trailers(_) => Answer::body(self, decoder, keep, [first]),
-                    Decoded::Data(first) => match self.decode(&mut decoder)? {
-                        Decoded::End => {
-                            self.finish(keep);
-                            Body::full(first)
-                        }
-                        Decoded::NeedMore => {
-                            Answer::body(self, decoder, keep, [Decoded::Data(first)])
-                        }
-                        second => Answer::body(self, decoder, keep, [Decoded::Data(first), second]),
-                    },
-                }
-            }
+                    Decoded::NeedMore => Answer::body(self, decoder, keep, [Decoded::Data(first)]),
+                    second => Answer::body(self, decoder, keep, [Decoded::Data(first), second]),
+                },
+            },
         };
         let mut response = Response::new(body);
         *response.status_mut() = head.status;
@@ -283,19 +245,12 @@ impl Exchange {
     }
 
     fn decode(&mut self, decoder: &mut Decoder) -> Result<Decoded, Error> {
-        decoder
-            .decode(&mut self.connection.read)
-            .map_err(|error| self.misframed(error))
+        decoder.decode(&mut self.connection.read).map_err(|error| self.misframed(error))
     }
 
     /// The answer has been read to its end: keeps the connection if nothing at all is left over on it.
     fn finish(self, keep: Keep) {
-        let Self {
-            mut connection,
-            upload,
-            home,
-            ..
-        } = self;
+        let Self { mut connection, upload, home, .. } = self;
         if keep == Keep::Open && upload.is_done() && connection.read.is_empty() {
             connection.deadline.clear();
             if connection.read_size > READ_BYTES {

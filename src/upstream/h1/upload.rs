@@ -86,12 +86,7 @@ impl Upload {
         let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let (method, headers) = (&parts.method, &parts.headers);
         encode_request(&mut out.copied, method, target.as_bytes(), headers, framing);
-        Self {
-            body,
-            source,
-            outcome: Outcome::Open,
-            progress: Progress::Unsent(None),
-        }
+        Self { body, source, outcome: Outcome::Open, progress: Progress::Unsent(None) }
     }
 
     /// Sends on until something has to be waited for. Each step that the replica takes clears `deadline`.
@@ -154,10 +149,7 @@ impl Upload {
         match self.progress {
             Progress::Begun | Progress::Unsent(None) => self.body,
             Progress::Unsent(Some(first)) if self.body.is_end_stream() => Body::full(first),
-            Progress::Unsent(first) => Body::stream(Replay {
-                first,
-                rest: self.body,
-            }),
+            Progress::Unsent(first) => Body::stream(Replay { first, rest: self.body }),
         }
     }
 
@@ -194,9 +186,9 @@ impl Upload {
         }
         match &mut self.source {
             Source::Exact(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or_else(|| {
-                    Error::new(Kind::BodyBroken, "the body is longer than it was declared")
-                })?;
+                *left = left
+                    .checked_sub(data.len() as u64)
+                    .ok_or_else(|| Error::new(Kind::BodyBroken, "the body is longer than it was declared"))?;
                 out.push(data, b"");
             }
             Source::Chunks => {
@@ -211,10 +203,7 @@ impl Upload {
     fn end(&mut self, out: &mut Outgoing, trailers: Option<&HeaderMap>) -> Result<(), Error> {
         match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Exact(0) | Source::Ended => Ok(()),
-            Source::Exact(_) => Err(Error::new(
-                Kind::BodyBroken,
-                "the body is shorter than it was declared",
-            )),
+            Source::Exact(_) => Err(Error::new(Kind::BodyBroken, "the body is shorter than it was declared")),
             Source::Chunks => {
                 encode_last_chunk(&mut out.copied, trailers);
                 Ok(())
@@ -270,8 +259,7 @@ impl Outgoing {
         }
         if self.piece.is_empty() {
             self.piece = Bytes::new();
-            self.copied
-                .extend_from_slice(std::mem::take(&mut self.piece_end));
+            self.copied.extend_from_slice(std::mem::take(&mut self.piece_end));
         }
     }
 }
@@ -286,10 +274,7 @@ impl http_body::Body for Replay {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         match this.first.take() {
             Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),

@@ -16,8 +16,7 @@ pub(in crate::wire) fn is_hop_by_hop(name: &str) -> bool {
 }
 
 pub(super) fn value(bytes: Bytes) -> Result<HeaderValue, HeadError> {
-    HeaderValue::from_maybe_shared(bytes)
-        .map_err(|_| HeadError::Malformed("invalid byte in a field value"))
+    HeaderValue::from_maybe_shared(bytes).map_err(|_| HeadError::Malformed("invalid byte in a field value"))
 }
 
 /// Part of a section, by offsets: unlike a slice it survives that the section is split off its buffer.
@@ -37,10 +36,7 @@ impl Span {
         let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
         // httparse gives an empty value as a slice of its own, not of the buffer.
         let start = if part.is_empty() { 0 } else { start };
-        Self {
-            start: start as u32,
-            end: (start + part.len()) as u32,
-        }
+        Self { start: start as u32, end: (start + part.len()) as u32 }
     }
 
     pub(super) fn bytes(self, whole: &[u8]) -> &[u8] {
@@ -61,15 +57,10 @@ pub(super) struct Fields {
 impl Fields {
     /// Notes where the fields lie in `section`, and checks the one thing that httparse is lenient on: that each line
     /// ends with CR LF and not with LF alone.
-    pub(super) fn locate(
-        section: &[u8],
-        parsed: &[httparse::Header<'_>],
-    ) -> Result<Self, HeadError> {
+    pub(super) fn locate(section: &[u8], parsed: &[httparse::Header<'_>]) -> Result<Self, HeadError> {
         const LINE_END: HeadError = HeadError::Malformed("a line ends without CR LF");
-        let mut fields = Self {
-            spans: [(Span::default(), Span::default()); MAX_FIELDS],
-            count: parsed.len(),
-        };
+        let mut fields =
+            Self { spans: [(Span::default(), Span::default()); MAX_FIELDS], count: parsed.len() };
         for (span, field) in fields.spans.iter_mut().zip(parsed) {
             let name = Span::of(section, field.name.as_bytes());
             let before = &section[..name.start as usize];
@@ -78,11 +69,7 @@ impl Fields {
             }
             *span = (name, Span::of(section, field.value));
         }
-        if section.ends_with(b"\r\n\r\n") {
-            Ok(fields)
-        } else {
-            Err(LINE_END)
-        }
+        if section.ends_with(b"\r\n\r\n") { Ok(fields) } else { Err(LINE_END) }
     }
 
     fn iter(&self) -> impl Iterator<Item = (Span, Span)> {
@@ -106,8 +93,7 @@ impl Fields {
                 Role::TransferEncoding => meaning.add_coding(content.bytes(head))?,
                 Role::Connection => meaning.add_options(content.bytes(head)),
                 Role::Expect => {
-                    meaning.expect_continue |=
-                        content.bytes(head).eq_ignore_ascii_case(b"100-continue");
+                    meaning.expect_continue |= content.bytes(head).eq_ignore_ascii_case(b"100-continue");
                 }
                 Role::HopByHop => {}
             }
@@ -138,10 +124,7 @@ impl Fields {
     pub(super) fn trailers(&self, section: &Bytes) -> Result<HeaderMap, HeadError> {
         let mut trailers = HeaderMap::with_capacity(self.count);
         for (name, content) in self.iter() {
-            trailers.append(
-                field_name(name.bytes(section))?,
-                value(content.slice(section))?,
-            );
+            trailers.append(field_name(name.bytes(section))?, value(content.slice(section))?);
         }
         Ok(trailers)
     }
@@ -233,18 +216,14 @@ impl Meaning {
                 sum.checked_mul(10)?.checked_add(digit)
             })
             .filter(|_| digits)
-            .ok_or(HeadError::Malformed(
-                "Content-Length is not a decimal number below 2^64",
-            ))?;
+            .ok_or(HeadError::Malformed("Content-Length is not a decimal number below 2^64"))?;
         self.length = Some(length);
         Ok(())
     }
 
     fn add_coding(&mut self, content: &[u8]) -> Result<(), HeadError> {
         if self.coding == Coding::Chunked {
-            return Err(HeadError::Malformed(
-                "more than one Transfer-Encoding field",
-            ));
+            return Err(HeadError::Malformed("more than one Transfer-Encoding field"));
         }
         if !content.eq_ignore_ascii_case(b"chunked") {
             return Err(HeadError::Malformed("Transfer-Encoding is not `chunked`"));
@@ -279,9 +258,9 @@ impl Meaning {
     /// and HTTP/1.0 knows no chunks.
     pub(super) fn framing(&self, version: Version) -> Result<Option<Framing>, HeadError> {
         match (self.coding, self.length) {
-            (Coding::Chunked, Some(_)) => Err(HeadError::Malformed(
-                "Content-Length and Transfer-Encoding together",
-            )),
+            (Coding::Chunked, Some(_)) => {
+                Err(HeadError::Malformed("Content-Length and Transfer-Encoding together"))
+            }
             (Coding::Chunked, None) if version == Version::HTTP_10 => {
                 Err(HeadError::Malformed("Transfer-Encoding in HTTP/1.0"))
             }
@@ -302,8 +281,5 @@ impl Meaning {
 
 /// The members of a comma-separated list.
 fn options(content: &[u8]) -> impl Iterator<Item = &[u8]> {
-    content
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|option| !option.is_empty())
+    content.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }

@@ -10,14 +10,9 @@ use super::HeadError;
 const MAX_HOST: usize = 255;
 
 /// Checks a request target and splits an absolute one into authority, and path with query.
-pub(super) fn split_target(
-    method: &Method,
-    target: Bytes,
-) -> Result<(Option<Bytes>, Bytes), HeadError> {
+pub(super) fn split_target(method: &Method, target: Bytes) -> Result<(Option<Bytes>, Bytes), HeadError> {
     if !target.is_ascii() || memchr(b'#', &target).is_some() {
-        return Err(HeadError::Malformed(
-            "a fragment or a non-ASCII byte in the request target",
-        ));
+        return Err(HeadError::Malformed("a fragment or a non-ASCII byte in the request target"));
     }
     if *method == Method::CONNECT {
         check_authority(&target)?;
@@ -26,11 +21,9 @@ pub(super) fn split_target(
     if target.first() == Some(&b'/') || (*method == Method::OPTIONS && target == "*") {
         return Ok((None, target));
     }
-    let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
-        target
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     let Some(scheme) = scheme else {
         return Err(HeadError::Malformed("invalid request target"));
     };
@@ -38,11 +31,8 @@ pub(super) fn split_target(
     let end = memchr2(b'/', b'?', &rest).unwrap_or(rest.len());
     let authority = rest.slice(..end);
     check_authority(&authority)?;
-    let path = if rest.get(end) == Some(&b'/') {
-        rest.slice(end..)
-    } else {
-        [b"/", &rest[end..]].concat().into()
-    };
+    let path =
+        if rest.get(end) == Some(&b'/') { rest.slice(end..) } else { [b"/", &rest[end..]].concat().into() };
     Ok((Some(authority), path))
 }
 

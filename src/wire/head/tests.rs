@@ -30,10 +30,7 @@ fn response(wire: impl AsRef<[u8]>) -> Result<Option<ResponseHead>, HeadError> {
 }
 
 fn assert_malformed<T: fmt::Debug>(result: Result<Option<T>, HeadError>, what: &str) {
-    assert!(
-        matches!(result, Err(HeadError::Malformed(_))),
-        "{what}: {result:?}"
-    );
+    assert!(matches!(result, Err(HeadError::Malformed(_))), "{what}: {result:?}");
 }
 
 #[test]
@@ -62,14 +59,10 @@ fn a_request_is_read_and_its_body_left() {
 
 #[test]
 fn every_prefix_asks_for_more_and_changes_nothing() {
-    let wire =
-        b"\r\nPOST /score HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\nExpect: x\r\n\r\n";
+    let wire = b"\r\nPOST /score HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\nExpect: x\r\n\r\n";
     for cut in 0..wire.len() {
         let mut buf = BytesMut::from(&wire[..cut]);
-        assert!(
-            parse_request(&mut buf, &limits()).unwrap().is_none(),
-            "{cut}"
-        );
+        assert!(parse_request(&mut buf, &limits()).unwrap().is_none(), "{cut}");
         assert_eq!(buf, wire[..cut]);
     }
     let head = request(wire).unwrap().unwrap();
@@ -87,15 +80,9 @@ fn every_prefix_asks_for_more_and_changes_nothing() {
 
 #[test]
 fn long_heads_are_read_whole_and_in_part() {
-    let wire = format!(
-        "GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n",
-        "b".repeat(REPARSE_BYTES)
-    );
+    let wire = format!("GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n", "b".repeat(REPARSE_BYTES));
     assert!(request(&wire[..wire.len() - 1]).unwrap().is_none());
-    assert_eq!(
-        request(&wire).unwrap().unwrap().headers["a"].len(),
-        REPARSE_BYTES
-    );
+    assert_eq!(request(&wire).unwrap().unwrap().headers["a"].len(), REPARSE_BYTES);
 }
 
 #[test]
@@ -193,21 +180,12 @@ fn framing_must_be_plain() {
     ] {
         assert_malformed(with_fields(fields), fields);
     }
-    assert_malformed(
-        request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        "chunks in HTTP/1.0",
-    );
+    assert_malformed(request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), "chunks in HTTP/1.0");
     let framing = |fields| with_fields(fields).unwrap().unwrap().framing;
     assert_eq!(framing(""), Framing::None);
     assert_eq!(framing("Content-Length: 0\r\n"), Framing::Length(0));
-    assert_eq!(
-        framing("Content-Length: 18446744073709551615\r\n"),
-        Framing::Length(u64::MAX)
-    );
-    assert_eq!(
-        framing("transfer-ENCODING: \t chunked \r\n"),
-        Framing::Chunked
-    );
+    assert_eq!(framing("Content-Length: 18446744073709551615\r\n"), Framing::Length(u64::MAX));
+    assert_eq!(framing("transfer-ENCODING: \t chunked \r\n"), Framing::Chunked);
 }
 
 #[test]
@@ -240,18 +218,8 @@ fn the_host_must_be_one_and_plain() {
     assert_malformed(with_host(&"h".repeat(300)), "300 letters");
     assert_malformed(with_fields("Host: h\r\n"), "two hosts");
     assert_malformed(request("GET / HTTP/1.1\r\n\r\n"), "no host");
-    assert_malformed(
-        request("GET / HTTP/1.0\r\nHost: a/b\r\n\r\n"),
-        "a bad host in HTTP/1.0",
-    );
-    for host in [
-        "h",
-        "Iris.Example.org",
-        "a_b-c.x:65535",
-        "127.0.0.1:80",
-        "[::1]",
-        "[2001:db8::1]:8443",
-    ] {
+    assert_malformed(request("GET / HTTP/1.0\r\nHost: a/b\r\n\r\n"), "a bad host in HTTP/1.0");
+    for host in ["h", "Iris.Example.org", "a_b-c.x:65535", "127.0.0.1:80", "[::1]", "[2001:db8::1]:8443"] {
         let head = with_host(host).unwrap().unwrap();
         assert_eq!(head.headers[header::HOST], host);
     }
@@ -284,11 +252,7 @@ fn targets_are_split_and_checked() {
     for (target, authority, path) in [
         ("/", None, "/"),
         ("//evil.example/..", None, "//evil.example/.."),
-        (
-            "http://o.example:80/score?x=http://y/",
-            Some("o.example:80"),
-            "/score?x=http://y/",
-        ),
+        ("http://o.example:80/score?x=http://y/", Some("o.example:80"), "/score?x=http://y/"),
         ("HTTPS://o.example", Some("o.example"), "/"),
         ("http://o.example?a/b", Some("o.example"), "/?a/b"),
     ] {
@@ -298,18 +262,11 @@ fn targets_are_split_and_checked() {
         assert_eq!(head.headers[header::HOST], authority.unwrap_or("h"));
         assert_eq!(head.headers.len(), 1);
     }
-    let options = request("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n")
-        .unwrap()
-        .unwrap();
+    let options = request("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
     assert_eq!(options.target, "*");
-    let connect = request("CONNECT a.b:443 HTTP/1.1\r\nHost: h\r\n\r\n")
-        .unwrap()
-        .unwrap();
+    let connect = request("CONNECT a.b:443 HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
     assert_eq!(connect.target, "a.b:443");
-    assert_malformed(
-        request("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n"),
-        "CONNECT /",
-    );
+    assert_malformed(request("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n"), "CONNECT /");
 }
 
 #[test]
@@ -339,51 +296,28 @@ fn persistence_follows_version_and_options() {
     assert!(!keep_alive("HTTP/1.0", ""));
     assert!(keep_alive("HTTP/1.0", "Connection: Keep-Alive\r\n"));
     for options in ["close, keep-alive", "keep-alive, close"] {
-        assert!(!keep_alive(
-            "HTTP/1.1",
-            &format!("Connection: {options}\r\n")
-        ));
+        assert!(!keep_alive("HTTP/1.1", &format!("Connection: {options}\r\n")));
     }
 }
 
 #[test]
 fn limits_hold_for_whole_and_partial_heads() {
-    let limits = HeadLimits {
-        bytes: 4096,
-        fields: 3,
-        target: 1024,
-    };
-    let parse =
-        |wire: &str| parse_request(&mut BytesMut::from(wire), &limits).map(|head| head.is_some());
-    let target = |length: usize| {
-        format!(
-            "GET /{} HTTP/1.1\r\nHost: h\r\n\r\n",
-            "a".repeat(length - 1)
-        )
-    };
+    let limits = HeadLimits { bytes: 4096, fields: 3, target: 1024 };
+    let parse = |wire: &str| parse_request(&mut BytesMut::from(wire), &limits).map(|head| head.is_some());
+    let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(length - 1));
     assert_eq!(parse(&target(1024)), Ok(true));
     let too_long = Err(HeadError::TargetTooLong { limit: 1024 });
     assert_eq!(parse(&target(1025)), too_long);
     assert_eq!(parse(&target(1025)[..1040]), too_long);
     assert_eq!(parse(&target(100_000)), too_long);
     assert_eq!(parse(&target(100_000)[..90_000]), too_long);
-    let field = |length: usize| {
-        format!(
-            "GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n",
-            "b".repeat(length)
-        )
-    };
+    let field = |length: usize| format!("GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n", "b".repeat(length));
     let overhead = field(0).len();
     assert_eq!(parse(&field(4096 - overhead)), Ok(true));
     let too_large = Err(HeadError::TooLarge { limit: 4096 });
     assert_eq!(parse(&field(4097 - overhead)), too_large);
     assert_eq!(parse(&field(100_000)[..50_000]), too_large);
-    let many = |count: usize| {
-        format!(
-            "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
-            "a: b\r\n".repeat(count - 1)
-        )
-    };
+    let many = |count: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(count - 1));
     assert_eq!(parse(&many(3)), Ok(true));
     assert_eq!(parse(&many(4)), Err(HeadError::TooManyFields { limit: 3 }));
     let mut answer = BytesMut::from(format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(5000)).as_str());
@@ -397,29 +331,18 @@ fn limits_hold_for_whole_and_partial_heads() {
 fn answers_are_framed_by_status_method_and_fields() {
     let read = |method: Method, wire: &str| {
         let mut buf = BytesMut::from(wire);
-        let head = parse_response(&mut buf, &limits(), &method)
-            .unwrap()
-            .unwrap();
+        let head = parse_response(&mut buf, &limits(), &method).unwrap().unwrap();
         (head.framing, head.keep_alive)
     };
     let post = |wire: &str| read(Method::POST, wire);
-    assert_eq!(
-        post("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
-        (Framing::Length(3), true)
-    );
-    assert_eq!(
-        post("HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        (Framing::Chunked, true)
-    );
+    assert_eq!(post("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), (Framing::Length(3), true));
+    assert_eq!(post("HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n"), (Framing::Chunked, true));
     assert_eq!(post("HTTP/1.1 200 \r\n\r\n"), (Framing::UntilClose, false));
     assert_eq!(
         post("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n"),
         (Framing::Length(3), false)
     );
-    assert_eq!(
-        post("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n"),
-        (Framing::Length(3), false)
-    );
+    assert_eq!(post("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n"), (Framing::Length(3), false));
     assert_eq!(
         post("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n"),
         (Framing::Length(3), true)
@@ -430,9 +353,8 @@ fn answers_are_framed_by_status_method_and_fields() {
     }
     let wire = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(read(Method::HEAD, wire), (Framing::None, true));
-    let head = response("HTTP/1.1 502 Bad \u{e9}\r\nConnection: x-a\r\nX-A: 1\r\nX-B: 2\r\n\r\n")
-        .unwrap()
-        .unwrap();
+    let head =
+        response("HTTP/1.1 502 Bad \u{e9}\r\nConnection: x-a\r\nX-A: 1\r\nX-B: 2\r\n\r\n").unwrap().unwrap();
     assert_eq!(head.status, StatusCode::BAD_GATEWAY);
     assert_eq!(head.headers.len(), 1);
 }
@@ -482,61 +404,22 @@ fn what_is_written_is_read_and_framing_is_never_copied() {
         let mut out = BytesMut::new();
         encode_request(&mut out, &Method::POST, b"/score?x", &headers, framing);
         let head = parse_request(&mut out, &limits()).unwrap().unwrap();
-        assert_eq!(
-            (head.framing, &head.target[..]),
-            (framing, &b"/score?x"[..])
-        );
+        assert_eq!((head.framing, &head.target[..]), (framing, &b"/score?x"[..]));
         assert_eq!(head.headers.len(), 3);
         assert!(head.keep_alive && out.is_empty());
     }
     let mut out = BytesMut::new();
     for (version, framing, connection, keep_alive) in [
-        (
-            Version::HTTP_11,
-            Framing::Length(0),
-            ConnectionHeader::KeepAlive,
-            true,
-        ),
-        (
-            Version::HTTP_11,
-            Framing::Chunked,
-            ConnectionHeader::Close,
-            false,
-        ),
-        (
-            Version::HTTP_11,
-            Framing::UntilClose,
-            ConnectionHeader::KeepAlive,
-            false,
-        ),
-        (
-            Version::HTTP_10,
-            Framing::Length(7),
-            ConnectionHeader::KeepAlive,
-            true,
-        ),
+        (Version::HTTP_11, Framing::Length(0), ConnectionHeader::KeepAlive, true),
+        (Version::HTTP_11, Framing::Chunked, ConnectionHeader::Close, false),
+        (Version::HTTP_11, Framing::UntilClose, ConnectionHeader::KeepAlive, false),
+        (Version::HTTP_10, Framing::Length(7), ConnectionHeader::KeepAlive, true),
     ] {
-        encode_response(
-            &mut out,
-            version,
-            StatusCode::OK,
-            &headers,
-            framing,
-            connection,
-        );
+        encode_response(&mut out, version, StatusCode::OK, &headers, framing, connection);
         let wire = String::from_utf8(out.to_vec()).unwrap();
-        assert_eq!(
-            wire.contains("connection: keep-alive"),
-            version == Version::HTTP_10
-        );
-        let head = parse_response(&mut out, &limits(), &Method::POST)
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (head.framing, head.keep_alive),
-            (framing, keep_alive),
-            "{wire}"
-        );
+        assert_eq!(wire.contains("connection: keep-alive"), version == Version::HTTP_10);
+        let head = parse_response(&mut out, &limits(), &Method::POST).unwrap().unwrap();
+        assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{wire}");
         assert_eq!(head.status, StatusCode::OK);
     }
 }

@@ -116,7 +116,11 @@ impl Connection {
     /// Reads exactly `count` bytes that follow.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.received.len() < count {
-            assert!(self.read_some().await, "the gateway closed after {} of {count} bytes", self.received.len());
+            assert!(
+                self.read_some().await,
+                "the gateway closed after {} of {count} bytes",
+                self.received.len()
+            );
         }
         self.received.drain(..count).collect()
     }
@@ -199,7 +203,10 @@ impl H2 {
     }
 
     /// Sends a request; the answer's body is still to come.
-    pub async fn start(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<hyper::body::Incoming>> {
+    pub async fn start(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<hyper::body::Incoming>> {
         self.requests.ready().await?;
         self.requests.send_request(request).await
     }
@@ -208,7 +215,8 @@ impl H2 {
     pub async fn call(&mut self, request: Request<Full<Bytes>>) -> Answer {
         let (parts, body) = self.start(request).await.unwrap().into_parts();
         let headers = parts.headers.iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned()));
+        let headers =
+            headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned()));
         let (status, headers) = (parts.status.as_u16(), headers.collect());
         Answer { status, headers, body: body.collect().await.unwrap().to_bytes().to_vec() }
     }

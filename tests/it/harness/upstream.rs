@@ -22,7 +22,11 @@ impl Seen {
     /// A header's value, or nothing; the name in any case.
     pub fn header(&self, name: &str) -> &str {
         let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-        fields.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next().unwrap_or("")
+        fields
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+            .next()
+            .unwrap_or("")
     }
 
     /// Method and target.

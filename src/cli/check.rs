@@ -1,0 +1,4 @@
+//! stub
+pub(super) fn run() -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}
