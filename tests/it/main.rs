@@ -1,3 +1,4 @@
 //! The integration tests: the whole gateway through its door, with real TLS, real sockets, port 0.
 
 mod harness;
+mod tidy;

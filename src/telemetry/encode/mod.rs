@@ -343,7 +343,7 @@ mod tests {
         ) {
             let record = Record {
                 user_agent: HeaderValue::from_bytes(&agent).ok(),
-                url: crate::telemetry::record::RequestUrl { tls: true, authority: host.into(), path_and_query: path.into() },
+                url: crate::telemetry::record::RequestUrl { tls: true, authority: HeaderValue::from_bytes(&host).ok(), path_and_query: path.into() },
                 principal: Principal::Subject(subject.as_str().into()),
                 duration: Duration::from_micros(micros.into()),
                 ..Record::sample()
