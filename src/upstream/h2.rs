@@ -120,7 +120,7 @@ impl Lease {
                     .with_detail(detail)
             })?;
         // Ends by itself when the connection does, which is when the last sender and the last call are gone.
-        tokio::task::spawn_local(async move {
+        crate::lifecycle::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "HTTP/2 connection to a replica ended");
             }

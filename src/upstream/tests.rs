@@ -1,1 +1,1 @@
-
+//! The upstream leg against scripted servers on real sockets.

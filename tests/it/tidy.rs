@@ -5,9 +5,58 @@ use std::path::{Path, PathBuf};
 
 /// For each place, what it must not name (src/ARCHITECTURE.md).
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("error.rs", &["catalog", "wire", "listener", "tls", "proxy", "auth", "limit", "route", "upstream", "telemetry", "control", "app", "cli"]),
-    ("catalog", &["error", "wire", "listener", "tls", "proxy", "auth", "limit", "route", "upstream", "telemetry", "control", "app", "cli"]),
-    ("wire", &["listener", "tls", "proxy", "auth", "limit", "route", "upstream", "telemetry", "control", "app", "cli"]),
+    (
+        "error.rs",
+        &[
+            "catalog",
+            "wire",
+            "listener",
+            "tls",
+            "proxy",
+            "auth",
+            "limit",
+            "route",
+            "upstream",
+            "telemetry",
+            "control",
+            "app",
+            "cli",
+        ],
+    ),
+    (
+        "catalog",
+        &[
+            "error",
+            "wire",
+            "listener",
+            "tls",
+            "proxy",
+            "auth",
+            "limit",
+            "route",
+            "upstream",
+            "telemetry",
+            "control",
+            "app",
+            "cli",
+        ],
+    ),
+    (
+        "wire",
+        &[
+            "listener",
+            "tls",
+            "proxy",
+            "auth",
+            "limit",
+            "route",
+            "upstream",
+            "telemetry",
+            "control",
+            "app",
+            "cli",
+        ],
+    ),
     ("tls", &["listener", "proxy", "auth", "limit", "route", "upstream", "control", "app", "cli"]),
     ("auth", &["listener", "proxy", "limit", "route", "upstream", "control", "app", "cli"]),
     ("limit", &["listener", "proxy", "auth", "route", "control", "app", "cli"]),
@@ -68,11 +117,14 @@ fn no_module_names_what_it_must_not_know() {
     let mut wrong = Vec::new();
     for source in sources() {
         let path = in_src(&source.path);
-        let place = FORBIDDEN.iter().find(|(place, _)| path == *place || path.starts_with(&format!("{place}/")));
+        let place =
+            FORBIDDEN.iter().find(|(place, _)| path == *place || path.starts_with(&format!("{place}/")));
         let Some((_, forbidden)) = place else { continue };
         for (number, line) in source.code().lines().enumerate() {
             let line = line.split("//").next().unwrap();
-            let names = |module: &&&str| line.contains(&format!("crate::{module}::")) || line.contains(&format!("crate::{module};"));
+            let names = |module: &&&str| {
+                line.contains(&format!("crate::{module}::")) || line.contains(&format!("crate::{module};"))
+            };
             if let Some(module) = forbidden.iter().find(names) {
                 wrong.push(format!("{path}:{}: names {module}", number + 1));
             }
@@ -122,7 +174,9 @@ fn tasks_are_spawned_by_lifecycle_alone() {
     let mut wrong = Vec::new();
     for source in sources().into_iter().filter(|source| !source.is_test()) {
         let path = in_src(&source.path);
-        let spawns = |line: &&str| ["tokio::spawn(", "task::spawn(", "task::spawn_local("].iter().any(|call| line.contains(call));
+        let spawns = |line: &&str| {
+            ["tokio::spawn(", "task::spawn(", "task::spawn_local("].iter().any(|call| line.contains(call))
+        };
         if path != "lifecycle.rs" && source.code().lines().any(|line| spawns(&line)) {
             wrong.push(path);
         }
@@ -149,9 +203,22 @@ fn metric_names_used_under_deploy_exist() {
     let mut unknown = Vec::new();
     for text in &texts {
         for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
-            let ends = ["_total", "_seconds", "_bytes", "_bucket", "_count", "_sum", "_queued", "_in_flight", "_generation"];
+            let ends = [
+                "_total",
+                "_seconds",
+                "_bytes",
+                "_bucket",
+                "_count",
+                "_sum",
+                "_queued",
+                "_in_flight",
+                "_generation",
+            ];
             if word.starts_with("scoregate_") && ends.iter().any(|end| word.ends_with(end)) {
-                let base = ["_bucket", "_count", "_sum"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+                let base = ["_bucket", "_count", "_sum"]
+                    .iter()
+                    .find_map(|end| word.strip_suffix(end))
+                    .unwrap_or(word);
                 let known = scoregate::telemetry::metrics::NAMES;
                 if !known.contains(&word) && !known.contains(&base) {
                     unknown.push(word.to_owned());

@@ -1,0 +1,222 @@
+//! Writing one answer: its head, its body as it comes, and what becomes of the connection then.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode, Version};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind};
+use crate::proxy::ResponseBody;
+use crate::wire::framing::{self, CHUNK_END, Framing};
+use crate::wire::head::{self, ConnectionHeader};
+
+use super::body::{Expectation, InboundBody};
+use super::wire::Wire;
+use super::{After, Asked, Connection, DISCARD_LIMIT, GOODBYE, LINGER};
+
+impl Connection {
+    /// Writes `response` and says what becomes of the connection.
+    pub(super) async fn answer(&mut self, response: Response<ResponseBody>, asked: Asked) -> After {
+        let (parts, mut body) = response.into_parts();
+        let framing = answer_framing(parts.status, &body, asked);
+        let keep_alive = asked.keep_alive
+            && !self.worker.drain.is_draining()
+            && !matches!(framing, Framing::UntilClose)
+            && self.can_reuse();
+        let connection = if keep_alive { ConnectionHeader::KeepAlive } else { ConnectionHeader::Close };
+        {
+            let wire = &mut *self.wire.borrow_mut();
+            wire.outbox.reserve(ANSWER_HEAD);
+            head::encode_response(
+                &mut wire.outbox,
+                asked.version,
+                parts.status,
+                &parts.headers,
+                framing,
+                connection,
+            );
+        }
+        let written = if asked.is_head || matches!(framing, Framing::None) {
+            self.write_end().await
+        } else {
+            self.write_body(&mut body, framing).await
+        };
+        match written {
+            Ok(()) if keep_alive && self.discard_rest().await => After::KeepAlive,
+            Ok(()) => After::Close,
+            Err(Some(error)) => {
+                body.break_off(&error);
+                After::Abort
+            }
+            Err(None) => After::Abort,
+        }
+    }
+
+    /// Whether the rest of the request body, if any, is known to be short enough to be thrown away.
+    fn can_reuse(&self) -> bool {
+        let wire = self.wire.borrow();
+        wire.decoder
+            .as_ref()
+            .is_none_or(|decoder| decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT))
+    }
+
+    /// Writes the whole body. `Err(None)`: the body itself broke and has said so; `Err(Some(_))`: the client's doing.
+    async fn write_body(&mut self, body: &mut ResponseBody, framing: Framing) -> Result<(), Option<Error>> {
+        let patience = body.write_patience();
+        loop {
+            let frame = match self.next_frame(body).await {
+                Next::Frame(frame) => frame,
+                Next::End => break,
+                Next::Broken => return Err(None),
+                Next::Gone => return Err(Some(client_gone())),
+            };
+            match frame.into_data() {
+                Ok(mut data) => self.send(&mut data, framing, patience).await.map_err(Some)?,
+                Err(frame) => {
+                    // Trailers travel over h2 only: an HTTP/1 client has not asked for them.
+                    drop(frame);
+                }
+            }
+        }
+        if matches!(framing, Framing::Chunked) {
+            framing::encode_last_chunk(&mut self.wire.borrow_mut().outbox, None);
+        }
+        self.write_end_within(patience).await.map_err(Some)
+    }
+
+    /// The next frame of the answer; flushes what is written before it waits, and notices a client that left.
+    async fn next_frame(&self, body: &mut ResponseBody) -> Next {
+        std::future::poll_fn(|cx| {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Next::Frame(frame)),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Next::Broken),
+                Poll::Ready(None) => return Poll::Ready(Next::End),
+                Poll::Pending => {}
+            }
+            let wire = &mut *self.wire.borrow_mut();
+            if let Poll::Ready(Err(_)) = wire.poll_flush(cx) {
+                return Poll::Ready(Next::Gone);
+            }
+            if wire.request_is_whole() && wire.poll_gone(cx).is_ready() {
+                return Poll::Ready(Next::Gone);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Sends one piece. Small ones wait in the outbox for the next flush, so that head and body leave together.
+    async fn send(&mut self, data: &mut Bytes, framing: Framing, patience: Duration) -> Result<(), Error> {
+        {
+            let outbox = &mut self.wire.borrow_mut().outbox;
+            let chunked = matches!(framing, Framing::Chunked);
+            if chunked {
+                framing::encode_chunk_head(outbox, data.len());
+            }
+            if data.len() <= COPY_LIMIT {
+                outbox.extend_from_slice(data);
+                if chunked {
+                    outbox.extend_from_slice(CHUNK_END);
+                }
+                if outbox.len() <= 2 * COPY_LIMIT {
+                    return Ok(());
+                }
+                data.clear();
+            }
+        }
+        let copied = data.is_empty();
+        self.writing(patience, |wire, cx| wire.poll_send(cx, data)).await?;
+        if !copied && matches!(framing, Framing::Chunked) {
+            self.wire.borrow_mut().outbox.extend_from_slice(CHUNK_END);
+        }
+        Ok(())
+    }
+
+    async fn write_end(&mut self) -> Result<(), Option<Error>> {
+        self.write_end_within(GOODBYE).await.map_err(Some)
+    }
+
+    async fn write_end_within(&mut self, patience: Duration) -> Result<(), Error> {
+        self.writing(patience, Wire::poll_flush).await
+    }
+
+    /// Drives a write; the client must take something within every `patience`.
+    async fn writing(
+        &mut self,
+        patience: Duration,
+        mut write: impl FnMut(&mut Wire, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Result<(), Error> {
+        self.timer.clear();
+        std::future::poll_fn(|cx| {
+            let wire = &mut *self.wire.borrow_mut();
+            match write(wire, cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(client_gone().with_detail(error))),
+                Poll::Pending => {}
+            }
+            // Every wake-up of a pending write means that the client took something, or that time is up.
+            if self.timer.is_set() && self.timer.poll_expired(cx).is_ready() {
+                let message =
+                    format!("the client took nothing for {patience:?} (limits.response_write_timeout)");
+                return Poll::Ready(Err(Error::new(Kind::WriteTimeout, message)));
+            }
+            self.timer.set(Instant::now() + patience);
+            self.timer.poll_expired(cx).map(|()| Err(client_gone()))
+        })
+        .await
+    }
+
+    /// Reads what is left of a request body that nobody wanted. `false`: it did not come, or is broken.
+    async fn discard_rest(&mut self) -> bool {
+        if self.wire.borrow().request_is_whole() {
+            return true;
+        }
+        let rest = pin!(InboundBody::new(Rc::clone(&self.wire), Framing::None, Expectation::None));
+        tokio::time::timeout(LINGER, discard(rest)).await.unwrap_or(false)
+    }
+}
+
+/// Pieces up to this size are copied behind the head or the last piece; larger ones are written from where they are.
+const COPY_LIMIT: usize = 16 * 1024;
+
+/// Room for the head of an answer and a small body, taken at once.
+const ANSWER_HEAD: usize = 1024;
+
+/// What waiting for the next piece of an answer brought.
+enum Next {
+    Frame(http_body::Frame<Bytes>),
+    End,
+    Broken,
+    Gone,
+}
+
+async fn discard(mut body: Pin<&mut InboundBody>) -> bool {
+    loop {
+        match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => return false,
+            None => return true,
+        }
+    }
+}
+
+fn answer_framing(status: StatusCode, body: &ResponseBody, asked: Asked) -> Framing {
+    if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || status.is_informational() {
+        return Framing::None;
+    }
+    match body.size_hint().exact() {
+        Some(length) => Framing::Length(length),
+        None if asked.version == Version::HTTP_11 => Framing::Chunked,
+        None => Framing::UntilClose,
+    }
+}
+
+fn client_gone() -> Error {
+    Error::new(Kind::ClientGone, "the client left before its answer was complete")
+}
