@@ -33,10 +33,9 @@ pub(super) struct RequestBody {
 const PROGRESS_BYTES: u64 = 4096;
 
 impl RequestBody {
-    /// `body` under the service's rules. One that is already at hand needs no watching.
+    /// `body` under the service's rules. One that is already at hand is counted already and needs no watching.
     pub fn wrap(body: Body, service: &Service, meter: Rc<Cell<u64>>) -> Body {
         if body.is_buffered() {
-            meter.set(body.size_hint().exact().unwrap_or_default());
             return body;
         }
         let patience = service.limits.request_body;

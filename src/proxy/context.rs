@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::HeaderValue;
+use http_body::Body as _;
 
 use crate::error::{EndedBy, Error, Reason};
 use crate::lifecycle::Phase;
@@ -71,6 +72,9 @@ impl Exchange {
     /// Begins the exchange of `inbound`.
     pub fn begin(worker: &Rc<Worker>, connection: &ConnectionFacts, inbound: &Inbound) -> Box<Self> {
         let mut exchange = Self::nameless(worker, connection);
+        if inbound.body.is_buffered() {
+            exchange.request_bytes.set(inbound.body.size_hint().exact().unwrap_or_default());
+        }
         let record = &mut exchange.record;
         record.method = Some(inbound.method.clone());
         record.user_agent = inbound.headers.get(http::header::USER_AGENT).cloned();

@@ -10,33 +10,5 @@ pub use settings::{
     ObserveSettings, RuntimeSettings, ServiceSettings, Workspace,
 };
 
-/// stub
-#[derive(Clone)]
-pub struct Source;
-/// stub
-pub struct Loaded {
-    /// c
-    pub config: Config,
-    /// w
-    pub warnings: Vec<String>,
-    /// h
-    pub hash: String,
-}
-impl Source {
-    /// n
-    pub fn new(_: &std::path::Path) -> Self {
-        Self
-    }
-}
-/// stub
-pub fn load(_: &Source) -> Result<Loaded, String> {
-    Err("stub".into())
-}
-/// stub
-pub fn needs_restart(_: &Config, _: &Config) -> Vec<String> {
-    vec![]
-}
-/// stub
-pub fn parse_duration(_: &str) -> Result<std::time::Duration, String> {
-    Err("stub".into())
-}
+mod stub;
+pub use stub::*;
