@@ -1,6 +1,7 @@
-"""Processes under measurement: started on one CPU, accounted over all their threads and children, ended by their pid."""
+"""Processes under measurement: started on one CPU, accounted over all threads and children, ended by their pid."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from . import Failure
 CPUCLOCK_SCHED = 2
 
 STOP_SECONDS = 10
-SIBLING_POLL_SECONDS = 0.02
+PORT_POLL_SECONDS = 0.02
 
 
 class Process:
@@ -66,7 +67,7 @@ class Process:
         """SIGTERM, again after a while (scoregate takes that as 'now'), and in the end SIGKILL."""
         if self.child.poll() is not None:
             return
-        pids = self.pids()
+        children = [handle for pid in self.pids()[1:] if (handle := process_handle(pid)) is not None]
         for end in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             self.child.send_signal(end)
             try:
@@ -74,8 +75,8 @@ class Process:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        for pid in pids[1:]:
-            end_orphan(pid)
+        for handle in children:
+            end_orphan(handle)
 
 
 @dataclass
@@ -94,14 +95,21 @@ class Memory:
         return Memory(int(fields["Rss"].split()[0]), int(fields["Pss"].split()[0]))
 
 
-def end_orphan(pid):
-    """Waits for a child of a program that we ended, and kills it if it stays."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-            return
-        time.sleep(SIBLING_POLL_SECONDS)
+def process_handle(pid):
+    """A handle that goes on meaning this process when its pid is used again; `None` if it has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def end_orphan(handle):
+    """Children end with their program; one that does not is killed. Closes the handle."""
+    ended, _, _ = select.select([handle], [], [], STOP_SECONDS)
+    if not ended:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [], STOP_SECONDS)
+    os.close(handle)
 
 
 def free_port():
@@ -120,12 +128,12 @@ def wait_for_port(process, port, seconds=20):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            time.sleep(SIBLING_POLL_SECONDS)
+            time.sleep(PORT_POLL_SECONDS)
     raise Failure(f"{process.name} did not listen on port {port} within {seconds} s")
 
 
 def busy_ns(cpu):
-    """Time that a CPU has spent on anything but idling since boot, and the part the hypervisor took, in nanoseconds."""
+    """Nanoseconds since boot that a CPU was not idle, those that the hypervisor gave to others included."""
     tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith(f"cpu{cpu} "):
@@ -136,5 +144,6 @@ def busy_ns(cpu):
 
 def accepted_connections():
     """TCP connections that this machine has accepted since boot."""
-    names, values = (line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:"))
+    lines = Path("/proc/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Tcp:"))
     return int(values[names.index("PassiveOpens")])

@@ -1,4 +1,4 @@
-"""One sample: a fresh gateway process, checked to do the whole job, put under one scenario, accounted, its log counted."""
+"""One sample: a fresh gateway, checked to do the whole job, put under one scenario, accounted, its log counted."""
 
 import json
 import ssl
