@@ -147,8 +147,10 @@ def start_scoregate(bench, log, stderr):
         with process.child.stdout as stdout:
             ready, _, _ = select.select([stdout], [], [], READY_SECONDS)
             line = stdout.readline() if ready else b""
-            if not line:
+            if not ready:
                 raise Failure(f"no ready line on stdout within {READY_SECONDS} s")
+            if not line:
+                raise Failure(f"ended with status {process.child.wait(READY_SECONDS)} before its ready line")
             port = int(json.loads(line)["listeners"]["public"].rpartition(":")[2])
             yield Running(process, port, log)
 
