@@ -1,0 +1,174 @@
+"""The gateways compared: how each is started, what it is told, and how its access log reads."""
+
+import json
+import select
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import Failure, install
+from .processes import Process, free_port, wait_for_port
+
+PEERS = Path(__file__).parent.parent / "peers"
+READY_SECONDS = 20
+# Start-up work (a first resolve, worker threads, lazy tables) is over before memory is read.
+SETTLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One product. `start` gets the bench, the CPU and the log's path and yields a `Running`."""
+
+    name: str
+    title: str
+    start: object
+    version: object
+    # Names of the request id and the status in its log.
+    request_id: str = "request_id"
+    status: str = "status"
+
+
+@dataclass
+class Running:
+    """A gateway that accepts connections."""
+
+    process: Process
+    port: int
+    log: Path
+
+
+@dataclass
+class Bench:
+    """What all gateways share in one comparison: a folder, a certificate, two keys, the upstream."""
+
+    folder: Path
+    gateway_cpu: int
+    load_cpu: int
+    service: str = "iris"
+    keys: tuple = ("k1Zq8vTn3LxW0aRs7YbEu2MdHc5GfJp9", "w4NhXy6PzQ1oVt8KcSj3BmDr0LgAe7Ui")
+    upstream_port: int = field(default_factory=free_port)
+
+    def __post_init__(self):
+        self.certificate = self.folder / "server.pem"
+        # HAProxy looks for the key of `server.pem` in `server.pem.key`; the others are told.
+        self.certificate_key = self.folder / "server.pem.key"
+        install.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                     "-days", "7", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                     "-keyout", self.certificate_key, "-out", self.certificate])
+        self.key_files = [self.folder / f"api-key-{n}" for n in (1, 2)]
+        for path, key in zip(self.key_files, self.keys):
+            path.write_text(key)
+            path.chmod(0o600)
+
+    @property
+    def score_path(self):
+        return f"/api/v1/service/{self.service}/score"
+
+    def render(self, template, log, port=0):
+        """Fills the `@NAME@` places of a file under `peers/` and returns the path of the result."""
+        text = (PEERS / template).read_text()
+        for place, value in {
+            "DIR": self.folder, "LOG": log, "PORT": port, "UPSTREAM_PORT": self.upstream_port,
+            "CERT": self.certificate, "CERT_KEY": self.certificate_key,
+            "API_KEY": self.keys[0], "API_KEY_2": self.keys[1],
+            "API_KEY_FILE": self.key_files[0], "API_KEY_2_FILE": self.key_files[1],
+            "SERVICE": self.service, "SCORE_PATH": self.score_path,
+        }.items():
+            text = text.replace(f"@{place}@", str(value))
+        path = self.folder / template
+        path.write_text(text)
+        path.chmod(0o600)
+        return path
+
+    @contextmanager
+    def upstream(self):
+        """The model's stand-in, on the load generator's CPU."""
+        config = self.render("upstream.conf", log="")
+        with Process("upstream", [install.find("nginx"), "-p", self.folder, "-c", config], self.load_cpu) as process:
+            wait_for_port(process, self.upstream_port)
+            yield process
+
+    @contextmanager
+    def gateway(self, gateway):
+        """A fresh process of a gateway, ready and at rest, with an empty log."""
+        log = self.folder / f"{gateway.name}.log"
+        log.unlink(missing_ok=True)
+        errors = self.folder / f"{gateway.name}.err"
+        with errors.open("wb") as stderr:
+            try:
+                with gateway.start(self, log, stderr) as running:
+                    time.sleep(SETTLE_SECONDS)
+                    running.process.fail_if_ended()
+                    yield running
+            except Failure as failure:
+                said = errors.read_text(errors="replace").strip()[-2000:]
+                raise Failure(f"{gateway.title}: {failure}\n{said}".strip()) from failure
+
+
+@contextmanager
+def listening(bench, name, argv, port, log, stderr, stdout=subprocess.DEVNULL):
+    """A peer that was told its port."""
+    with Process(name, argv, bench.gateway_cpu, stdout=stdout, stderr=stderr) as process:
+        wait_for_port(process, port)
+        yield Running(process, port, log)
+
+
+@contextmanager
+def start_nginx(bench, log, stderr):
+    port = free_port()
+    config = bench.render("nginx.conf", log, port)
+    with listening(bench, "nginx", [install.find("nginx"), "-p", bench.folder, "-c", config], port, log, stderr) as it:
+        yield it
+
+
+@contextmanager
+def start_haproxy(bench, log, stderr):
+    port = free_port()
+    argv = [install.find("haproxy"), "-db", "-f", bench.render("haproxy.cfg", log, port)]
+    with log.open("ab") as stdout, listening(bench, "haproxy", argv, port, log, stderr, stdout) as it:
+        yield it
+
+
+@contextmanager
+def start_envoy(bench, log, stderr):
+    port = free_port()
+    argv = [install.envoy(), "-c", bench.render("envoy.yaml", log, port), "--concurrency", "1", "--disable-hot-restart",
+            "--log-level", "warning", "--file-flush-interval-msec", "1000"]
+    with listening(bench, "envoy", argv, port, log, stderr) as it:
+        yield it
+
+
+@contextmanager
+def start_scoregate(bench, log, stderr):
+    argv = [install.SCOREGATE, "run", "-c", bench.render("scoregate.yaml", log)]
+    with Process("scoregate", argv, bench.gateway_cpu, stdout=subprocess.PIPE, stderr=stderr) as process:
+        with process.child.stdout as stdout:
+            ready, _, _ = select.select([stdout], [], [], READY_SECONDS)
+            line = stdout.readline() if ready else b""
+            if not ready:
+                raise Failure(f"no ready line on stdout within {READY_SECONDS} s")
+            if not line:
+                raise Failure(f"ended with status {process.child.wait(READY_SECONDS)} before its ready line")
+            port = int(json.loads(line)["listeners"]["public"].rpartition(":")[2])
+            yield Running(process, port, log)
+
+
+def first_line(*argv):
+    """The first line a program prints, wherever it prints it."""
+    said = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False, timeout=20)
+    lines = (said.stdout + said.stderr).strip().splitlines()
+    return lines[0].strip() if lines else "unknown"
+
+
+ALL = {
+    gateway.name: gateway
+    for gateway in (
+        Gateway("scoregate", "scoregate", start_scoregate, lambda: first_line(install.SCOREGATE, "version"),
+                request_id="RequestId", status="StatusCode"),
+        Gateway("nginx", "nginx", start_nginx, lambda: first_line(install.find("nginx"), "-v")),
+        Gateway("haproxy", "HAProxy", start_haproxy, lambda: first_line(install.find("haproxy"), "-v")),
+        Gateway("envoy", "Envoy", start_envoy, lambda: first_line(install.envoy(), "--version").rpartition(": ")[2]),
+    )
+}
