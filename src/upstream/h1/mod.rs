@@ -96,6 +96,11 @@ impl Lease {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.connection.is_quiet()
+    }
+
     /// See [`super::Connection::send`].
     pub(super) async fn send(
         self,

@@ -1,1 +1,0 @@
-//! The upstream leg against scripted servers on real sockets.
