@@ -265,4 +265,5 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Also the step of the pools' coarse clock.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

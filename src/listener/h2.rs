@@ -53,7 +53,8 @@ pub(super) async fn serve(io: DownstreamIo, facts: ConnectionFacts, worker: Rc<W
         let (facts, last_call) = (Rc::clone(&facts), Rc::clone(&last_call));
         service_fn(move |request| {
             last_call.set(Instant::now());
-            call(Rc::clone(&worker), Rc::clone(&facts), request)
+            // Boxed because hyper moves the future of a stream several times before it polls it.
+            Box::pin(call(Rc::clone(&worker), Rc::clone(&facts), request))
         })
     };
     let connection = pin!(

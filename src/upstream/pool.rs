@@ -14,8 +14,9 @@ use super::settings::{Deadlines, ReplicaProtocol};
 use super::{Connection, connect, h1, h2};
 use crate::error::Error;
 
-/// HTTP/1.1 connections kept per worker and replica.
-const MAX_IDLE: usize = 64;
+/// HTTP/1.1 connections kept per worker and replica. Above what one worker has under way at once under a heavy load: each
+/// one too few costs a connect, and age ends those that are too many.
+const MAX_IDLE: usize = 1024;
 
 /// Longest time that a connection is kept unused. Below the 60 s after which many servers and balancers close, since
 /// a close that crosses a request costs that request.
