@@ -17,3 +17,5 @@ pub mod upstream;
 pub mod telemetry;
 
 pub mod control;
+
+pub mod cli;
