@@ -79,7 +79,7 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn source(&self) -> Source {
-        Source::new(&self.path)
+        Source::path(&self.path)
     }
 }
 
@@ -87,14 +87,18 @@ impl Cli {
     /// Runs the command.
     #[must_use]
     pub fn run(self) -> ExitCode {
+        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
         let done = match self.command {
-            Command::Run(config) => run::run(&config.source()),
-            Command::Check(config) => return check::run(),
-            Command::Demo { once } => {
-                demo::run(if once { demo::Stay::Exit } else { demo::Stay::UntilSignal })
+            Command::Check(config) => check::run(&config.path, &mut out, &mut err).map_err(Into::into),
+            Command::Config(ConfigCommand::Dump(config)) => {
+                config_dump::run(&config.path, &mut out, &mut err).map_err(Into::into)
             }
-            Command::Schema => return schema::run(),
-            Command::Config(ConfigCommand::Dump(config)) => return config_dump::run(),
+            Command::Schema => schema::run(&mut out).map_err(Into::into),
+            Command::Run(config) => run::run(&config.source()),
+            Command::Demo { once } => {
+                let stay = if once { demo::Stay::Exit } else { demo::Stay::UntilSignal };
+                demo::run(stay)
+            }
             Command::Explain(call) => explain::run(&call),
             Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint),
             Command::Version { json } => {

@@ -48,7 +48,7 @@ async fn show(stay: Stay) -> anyhow::Result<ExitCode> {
     println!("model      iris classifier in an Azure ML container, http://{}", model.address());
     lifecycle::spawn("model", model.serve(std::future::pending()));
 
-    let source = Source::new(&stage.config());
+    let source = Source::path(&stage.config());
     let loaded =
         config::load(&source).map_err(|problems| anyhow!("the demo's configuration:\n{problems}"))?;
     let tokens = token_settings(&loaded.config)?;

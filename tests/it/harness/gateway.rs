@@ -68,7 +68,7 @@ impl Gateway {
         write("secondary.key", OTHER_KEY);
         write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
         write("scoregate.yaml", config);
-        let source = Source::new(&dir.path().join("scoregate.yaml"));
+        let source = Source::path(&dir.path().join("scoregate.yaml"));
         let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
         let running = app::Gateway::start(source, loaded).await.unwrap();
         let bound = running.bound().clone();

@@ -1,0 +1,122 @@
+//! What a reload cannot apply, because it was fixed when the process started.
+
+use std::fmt;
+use std::path::Path;
+
+use super::settings::{Config, LogFormat};
+use crate::listener::ListenerSettings;
+
+/// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
+/// old and the new value. Empty: a reload applies everything.
+#[must_use]
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let mut changes = Changes::default();
+    listeners(&old.listeners, &new.listeners, &mut changes);
+    changes.compare("runtime.workers", &old.runtime.workers, &new.runtime.workers);
+    let observe = |config: &Config| {
+        config.observe.map_or_else(|| "none".to_owned(), |observe| observe.address.to_string())
+    };
+    changes.compare("observe.address", &observe(old), &observe(new));
+    changes.compare("log.format", &word(old.log.format), &word(new.log.format));
+    changes.compare("log.level", &old.log.level, &new.log.level);
+    let record_file = |config: &Config| {
+        let file = config.telemetry.record_file.as_deref();
+        file.map_or_else(|| "none".to_owned(), |file: &Path| file.display().to_string())
+    };
+    changes.compare("telemetry.records.file.path", &record_file(old), &record_file(new));
+    changes.compare("telemetry.records.stdout", &old.telemetry.record_stdout, &new.telemetry.record_stdout);
+    changes.0
+}
+
+#[derive(Default)]
+struct Changes(Vec<String>);
+
+impl Changes {
+    fn compare<T: PartialEq + fmt::Display>(&mut self, field: &str, old: &T, new: &T) {
+        if old != new {
+            self.0.push(format!("{field} changed from {old} to {new}: restart to apply"));
+        }
+    }
+}
+
+/// Listeners are told apart by name; their order means nothing but for the first, whose address is the default of
+/// `public_url`.
+fn listeners(old: &[ListenerSettings], new: &[ListenerSettings], changes: &mut Changes) {
+    for listener in old {
+        match new.iter().find(|other| other.name == listener.name) {
+            Some(other) => one_listener(listener, other, changes),
+            None => changes.0.push(format!(
+                "listeners: '{}' on {} is gone: restart to apply",
+                listener.name, listener.address
+            )),
+        }
+    }
+    for listener in new {
+        if !old.iter().any(|other| other.name == listener.name) {
+            changes.0.push(format!(
+                "listeners: '{}' on {} is new: restart to apply",
+                listener.name, listener.address
+            ));
+        }
+    }
+}
+
+fn one_listener(old: &ListenerSettings, new: &ListenerSettings, changes: &mut Changes) {
+    let field = |name: &str| format!("listeners.{}.{name}", old.name);
+    let encryption = |listener: &ListenerSettings| {
+        if listener.tls.is_some() { "tls" } else { "plaintext" }
+    };
+    changes.compare(&field("address"), &old.address, &new.address);
+    changes.compare(&field("tls"), &encryption(old), &encryption(new));
+    changes.compare(&field("max_connections"), &old.max_connections, &new.max_connections);
+}
+
+const fn word(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Json => "json",
+        LogFormat::Text => "text",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Source, load};
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let text = format!("version: scoregate/v1\n{text}");
+        load(&Source::text("c.yaml", Path::new("/"), text))
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .config
+    }
+
+    #[test]
+    fn each_change_is_named_with_both_values() {
+        let old = config(
+            "runtime: {workers: 1}\nlisteners:\n- {name: one, address: 127.0.0.1:1, plaintext: true}\n- {name: two, address: 127.0.0.1:2, plaintext: true}\n",
+        );
+        let new = config(
+            "runtime: {workers: 2}\nobserve: {address: 127.0.0.1:9}\nlog: {level: debug, format: json}\n\
+             telemetry: {privacy: high, records: {file: {path: /r}, stdout: true}}\nlisteners:\n\
+             - {name: one, address: 127.0.0.1:3, plaintext: true, max_connections: 5, idle_timeout: 1s}\n\
+             - {name: three, address: 127.0.0.1:2, plaintext: true}\n",
+        );
+        assert_eq!(needs_restart(&old, &old), Vec::<String>::new());
+        assert_eq!(
+            needs_restart(&old, &new),
+            [
+                "listeners.one.address changed from 127.0.0.1:1 to 127.0.0.1:3: restart to apply",
+                "listeners.one.max_connections changed from 10000 to 5: restart to apply",
+                "listeners: 'two' on 127.0.0.1:2 is gone: restart to apply",
+                "listeners: 'three' on 127.0.0.1:2 is new: restart to apply",
+                "runtime.workers changed from 1 to 2: restart to apply",
+                "observe.address changed from 127.0.0.1:9090 to 127.0.0.1:9: restart to apply",
+                "log.format changed from auto to json: restart to apply",
+                "log.level changed from info to debug: restart to apply",
+                "telemetry.records.file.path changed from none to /r: restart to apply",
+                "telemetry.records.stdout changed from false to true: restart to apply",
+            ]
+        );
+    }
+}

@@ -1,0 +1,330 @@
+//! What is served: one service with its auth mode, limits and deployments.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::decode::At;
+use super::super::units::{RawDuration, RawSize};
+use super::RawSecret;
+use super::listener::RawCertificate;
+use crate::catalog::{AuthMode, ComputeType, StatusMapping};
+
+/// One service. It is reached by its hosts and, whatever its compute type, by path `/api/v1/service/NAME/score`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Service")]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "compute_type", "deployments"]))]
+pub(in super::super) struct RawService {
+    /// Lower-case letters, digits and `-`, 3 to 32, beginning with a letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub name: Option<At<String>>,
+    /// Where Azure would run it: decides the default auth mode and the status mapping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub compute_type: Option<At<RawComputeType>>,
+    /// Host names or addresses that mean this service, lower case, without a port.
+    pub hosts: Vec<At<String>>,
+    /// How callers prove who they are. Default: `none` for ACI, `key` for AKS and Managed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<At<RawAuthMode>>,
+    /// The keys of `auth: key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<At<RawKeys>>,
+    /// The outside issuer of `auth: oidc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<At<RawOidc>>,
+    /// Cross-origin rules; absent: no CORS headers and no preflight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<At<RawCors>>,
+    /// Whether statuses are rewritten.
+    pub status_mapping: At<RawStatusMapping>,
+    /// Sizes and waits.
+    pub limits: At<RawLimits>,
+    /// Versions of the service, at least one.
+    pub deployments: Vec<At<RawDeployment>>,
+}
+
+/// Where Azure would run a service.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ComputeType")]
+pub(in super::super) enum RawComputeType {
+    /// Azure Container Instances (SDK v1).
+    #[serde(rename = "ACI")]
+    Aci,
+    /// Azure Kubernetes Service (SDK v1) or Kubernetes online endpoint.
+    #[serde(rename = "AKS")]
+    Aks,
+    /// Managed online endpoint (SDK v2).
+    Managed,
+}
+
+/// How callers prove who they are.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "AuthMode")]
+#[serde(rename_all = "lowercase")]
+pub(in super::super) enum RawAuthMode {
+    /// Everybody may call. Not for Managed.
+    None,
+    /// One of two static keys.
+    Key,
+    /// An expiring token signed by this gateway (`tokens`). Not for ACI.
+    Token,
+    /// An expiring token of an outside issuer (`oidc`). Managed only.
+    Oidc,
+}
+
+/// Whether statuses are rewritten.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StatusMapping")]
+#[serde(rename_all = "snake_case")]
+pub(in super::super) enum RawStatusMapping {
+    /// As the compute type's own front end does.
+    #[default]
+    ComputeType,
+    /// The container's status as it is.
+    Passthrough,
+}
+
+/// The two keys of a service, both valid.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Keys")]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["primary"]))]
+pub(in super::super) struct RawKeys {
+    /// First key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub primary: Option<At<RawSecret>>,
+    /// Second key, so that the first can be changed without a gap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secondary: Option<At<RawSecret>>,
+}
+
+/// An outside issuer of tokens.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Oidc")]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["issuer", "jwks"]))]
+pub(in super::super) struct RawOidc {
+    /// Expected `iss`, byte for byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub issuer: Option<At<String>>,
+    /// Expected `aud`. Default: the service's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<At<String>>,
+    /// Where the issuer's public keys are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub jwks: Option<At<RawJwks>>,
+    /// Clock difference allowed when `exp` and `nbf` are judged, 0s to 10m.
+    pub leeway: At<RawDuration>,
+}
+
+impl Default for RawOidc {
+    fn default() -> Self {
+        Self { issuer: None, audience: None, jwks: None, leeway: At::default_value(RawDuration::secs(60)) }
+    }
+}
+
+/// A JSON Web Key Set, exactly one of `file` and `url`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Jwks")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawJwks {
+    /// A file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<At<String>>,
+    /// An `https` URL (`http` for loopback addresses only), fetched in the background.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<At<String>>,
+    /// PEM bundle of authorities for `url`, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
+}
+
+/// Cross-origin rules; the gateway answers the preflight itself.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Cors")]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["origins"]))]
+pub(in super::super) struct RawCors {
+    /// Allowed origins such as `https://app.example.org`, or `*` alone for any.
+    pub origins: Vec<At<String>>,
+    /// Request headers that a page may send.
+    pub headers: Vec<At<String>>,
+    /// How long a browser may remember the preflight, 0s to 24h.
+    pub max_age: At<RawDuration>,
+}
+
+impl Default for RawCors {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            headers: ["authorization", "content-type"].map(|name| At::default_value(name.to_owned())).into(),
+            max_age: At::default_value(RawDuration::secs(600)),
+        }
+    }
+}
+
+/// Sizes and waits of one service.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Limits")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawLimits {
+    /// Largest request body, 1 byte to 1024GiB.
+    pub body_bytes: At<RawSize>,
+    /// Largest request head (request line and fields), 1KiB to 1MiB.
+    pub header_bytes: At<RawSize>,
+    /// Longest connect to a replica (name look-up, TCP and TLS), 1ms to 5m.
+    pub connect_timeout: At<RawDuration>,
+    /// Longest wait from the last byte of the request to the first byte of the answer, 1ms to 24h.
+    pub scoring_timeout: At<RawDuration>,
+    /// Longest pause between two pieces of the answer, 1ms to 24h.
+    pub idle_timeout: At<RawDuration>,
+    /// Longest wait for the next piece of the request body, 1ms to 1h.
+    pub request_body_timeout: At<RawDuration>,
+    /// Longest wait for the client to take the next piece of the answer, 1ms to 1h.
+    pub response_write_timeout: At<RawDuration>,
+    /// Calls at once per replica, 1 to 1000000. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_requests_per_replica: Option<At<u32>>,
+    /// Longest wait for a place, 0s to 10m.
+    pub queue_wait: At<RawDuration>,
+    /// How many calls may wait at once, 0 to 1000000.
+    pub queue_length: At<u32>,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let secs = |secs| At::default_value(RawDuration::secs(secs));
+        Self {
+            body_bytes: At::default_value(RawSize(100 << 20)),
+            header_bytes: At::default_value(RawSize(64 << 10)),
+            connect_timeout: secs(5),
+            scoring_timeout: secs(60),
+            idle_timeout: secs(60),
+            request_body_timeout: secs(30),
+            response_write_timeout: secs(30),
+            concurrent_requests_per_replica: None,
+            queue_wait: At::default_value(RawDuration::millis(500)),
+            queue_length: At::default_value(1000),
+        }
+    }
+}
+
+/// One version of a service.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Deployment")]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "replicas"]))]
+pub(in super::super) struct RawDeployment {
+    /// Lower-case letters, digits and `-`, 3 to 32, beginning with a letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
+    pub name: Option<At<String>>,
+    /// Percent of the service's calls, 0 to 100. The default deployment also gets what is left of 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<At<u32>>,
+    /// `true` on at most one: gets what the others leave of 100 percent. Without it, the first one does.
+    pub default: At<bool>,
+    /// URLs such as `http://127.0.0.1:5001`: scheme, host and port; at least one.
+    pub replicas: Vec<At<String>>,
+    /// The container's own paths.
+    pub paths: At<RawPaths>,
+    /// HTTP version spoken to the replicas.
+    pub protocol: At<RawProtocol>,
+    /// TLS towards `https` replicas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<At<RawReplicaTls>>,
+}
+
+/// The container's own paths, each beginning with `/`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Paths")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawPaths {
+    /// The model itself.
+    pub score: At<String>,
+    /// Its description.
+    pub swagger: At<String>,
+    /// Whether the container is there.
+    pub health: At<String>,
+}
+
+impl Default for RawPaths {
+    fn default() -> Self {
+        let path = |path: &str| At::default_value(path.to_owned());
+        Self { score: path("/score"), swagger: path("/swagger.json"), health: path("/") }
+    }
+}
+
+/// HTTP version spoken to replicas.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Protocol")]
+#[serde(rename_all = "lowercase")]
+pub(in super::super) enum RawProtocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 with prior knowledge (by ALPN over TLS).
+    H2,
+}
+
+/// TLS towards replicas.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReplicaTls")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawReplicaTls {
+    /// PEM bundle of trusted authorities, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
+    /// Shown to replicas that ask for a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<At<RawCertificate>>,
+    /// Name that the replicas' certificates must bear. Default: the host of the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<At<String>>,
+}
+
+impl From<RawComputeType> for ComputeType {
+    fn from(raw: RawComputeType) -> Self {
+        match raw {
+            RawComputeType::Aci => Self::Aci,
+            RawComputeType::Aks => Self::Aks,
+            RawComputeType::Managed => Self::Managed,
+        }
+    }
+}
+
+impl From<RawAuthMode> for AuthMode {
+    fn from(raw: RawAuthMode) -> Self {
+        match raw {
+            RawAuthMode::None => Self::None,
+            RawAuthMode::Key => Self::Key,
+            RawAuthMode::Token => Self::Token,
+            RawAuthMode::Oidc => Self::Oidc,
+        }
+    }
+}
+
+impl From<AuthMode> for RawAuthMode {
+    fn from(mode: AuthMode) -> Self {
+        match mode {
+            AuthMode::None => Self::None,
+            AuthMode::Key => Self::Key,
+            AuthMode::Token => Self::Token,
+            AuthMode::Oidc => Self::Oidc,
+        }
+    }
+}
+
+impl From<RawStatusMapping> for StatusMapping {
+    fn from(raw: RawStatusMapping) -> Self {
+        match raw {
+            RawStatusMapping::ComputeType => Self::ComputeType,
+            RawStatusMapping::Passthrough => Self::Passthrough,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Deployments: the traffic split, replicas and TLS towards them.
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use rustls_pki_types::ServerName;
+use url::{Host, Url};
+
+use super::super::decode::At;
+use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
+use super::super::settings::{DeploymentSettings, EndpointPaths};
+use super::Resolver;
+use super::field::Taken;
+use crate::tls::{self, ClientAlpn, ClientTlsSource};
+use crate::upstream::{Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
+
+impl Resolver<'_> {
+    pub(super) fn deployments(&mut self, raw: &At<RawService>) -> Vec<DeploymentSettings> {
+        if raw.deployments.is_empty() {
+            self.report.missing(raw.at, "deployments", "lists no deployment; add one with name and replicas");
+            return Vec::new();
+        }
+        let split = self.split(raw);
+        let mut names = Taken::new();
+        raw.deployments
+            .iter()
+            .zip(split)
+            .filter_map(|(deployment, traffic)| self.deployment(deployment, traffic, &mut names))
+            .collect()
+    }
+
+    /// Percent per deployment. The default one (`default: true`, else the first) also gets what is left of 100.
+    fn split(&mut self, raw: &At<RawService>) -> Vec<u8> {
+        let deployments = &raw.deployments;
+        let explicit = self.explicit_default(deployments);
+        let stated: Vec<Option<u32>> = deployments
+            .iter()
+            .map(|deployment| deployment.traffic.as_ref().map(|field| field.value))
+            .collect();
+        for field in deployments.iter().filter_map(|deployment| deployment.traffic.as_ref()) {
+            self.within(field.at, &field.value, &(0..=100));
+        }
+        let sum: u32 = stated.iter().flatten().fold(0, |sum, percent| sum.saturating_add(*percent));
+        let rest = 100_u32.saturating_sub(sum);
+        match split_problem(&stated, explicit) {
+            Some(SplitProblem::TooMuch) => self.report.missing(
+                raw.at,
+                "deployments",
+                format!("the traffic adds up to {sum} percent; lower it to 100"),
+            ),
+            Some(SplitProblem::Nothing) => self.report.missing(
+                raw.at,
+                "deployments",
+                "no deployment has traffic; give it to them in percent, or mark one with default: true",
+            ),
+            Some(SplitProblem::SilentRest) => {
+                let first = deployments[0].name.as_ref().map_or("the first one", |name| name.as_str());
+                self.report.missing_warning(
+                    raw.at,
+                    "deployments",
+                    format!("the traffic adds up to {sum} percent and {first} gets the other {rest}; say so with default: true, or make it 100"),
+                );
+            }
+            None => {}
+        }
+        let default = explicit.unwrap_or(0);
+        stated
+            .iter()
+            .enumerate()
+            .map(|(position, percent)| {
+                let own = percent.unwrap_or(0);
+                let whole = if position == default { own.saturating_add(rest) } else { own };
+                // More than 100 is reported above.
+                u8::try_from(whole).unwrap_or(100)
+            })
+            .collect()
+    }
+
+    fn explicit_default(&mut self, deployments: &[At<RawDeployment>]) -> Option<usize> {
+        let mut marked = deployments.iter().enumerate().filter(|(_, deployment)| deployment.default.value);
+        let first = marked.next();
+        for (_, second) in marked {
+            self.report.error(
+                second.default.at,
+                "another deployment is the default already; keep default: true on one",
+            );
+        }
+        first.map(|(position, _)| position)
+    }
+
+    fn deployment(
+        &mut self,
+        raw: &At<RawDeployment>,
+        traffic: u8,
+        names: &mut Taken,
+    ) -> Option<DeploymentSettings> {
+        let name = self.name(raw.at, &raw.name, names);
+        let paths = EndpointPaths {
+            score: self.path(&raw.paths.score),
+            swagger: self.path(&raw.paths.swagger),
+            health: self.path(&raw.paths.health),
+        };
+        let replicas = self.replicas(raw);
+        Some(DeploymentSettings { name: name?, traffic, replicas, paths })
+    }
+
+    fn path(&mut self, field: &At<String>) -> Box<str> {
+        let good =
+            field.starts_with('/') && !field.contains(['?', '#']) && field.parse::<PathAndQuery>().is_ok();
+        if !good {
+            self.report.error(
+                field.at,
+                format!("'{}' is no path; write one that begins with '/' and has no '?'", field.value),
+            );
+        }
+        field.as_str().into()
+    }
+
+    fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {
+        if raw.replicas.is_empty() {
+            self.report.missing(
+                raw.at,
+                "replicas",
+                "lists no replica; add one such as http://127.0.0.1:5001",
+            );
+        }
+        let mut seen: Vec<Origin> = Vec::new();
+        let mut parsed = Vec::new();
+        for field in &raw.replicas {
+            let Some((url, origin)) = self.replica_url(field) else {
+                continue;
+            };
+            if seen.contains(&origin) {
+                self.report.error(field.at, format!("{origin} is in this list already; remove it"));
+            }
+            seen.push(origin.clone());
+            parsed.push((url, origin));
+        }
+        let encrypted = parsed.iter().any(|(url, _)| url.scheme() == "https");
+        let config = self.client_tls(raw, encrypted);
+        parsed
+            .into_iter()
+            .filter_map(|(url, origin)| {
+                let tls = match (url.scheme(), &config) {
+                    ("https", Some(config)) => Some(self.replica_tls(raw, &origin, config)?),
+                    _ => None,
+                };
+                Some(ReplicaSettings {
+                    origin,
+                    protocol: match raw.protocol.value {
+                        RawProtocol::H1 => ReplicaProtocol::H1,
+                        RawProtocol::H2 => ReplicaProtocol::H2,
+                    },
+                    tls,
+                })
+            })
+            .collect()
+    }
+
+    fn replica_url(&mut self, field: &At<String>) -> Option<(Url, Origin)> {
+        let url = self.url(field)?;
+        if url.path() != "/" {
+            self.report.error(
+                field.at,
+                format!(
+                    "has the path {}; write scheme, host and port only and the path under paths",
+                    url.path()
+                ),
+            );
+        }
+        let host = match url.host()? {
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let origin = Origin { host: host.into(), port: url.port_or_known_default()? };
+        Some((url, origin))
+    }
+
+    /// One client configuration for all replicas: its session cache makes reconnects cheap.
+    fn client_tls(&mut self, raw: &At<RawDeployment>, encrypted: bool) -> Option<Arc<rustls::ClientConfig>> {
+        if let (Some(tls), false) = (&raw.tls, encrypted) {
+            if !raw.replicas.is_empty() {
+                self.report.error(
+                    tls.at,
+                    "no replica is https, so nothing would be encrypted; write https:// in replicas, or remove tls",
+                );
+            }
+            return None;
+        }
+        if !encrypted {
+            return None;
+        }
+        let none = RawReplicaTls::default();
+        let section = raw.tls.as_ref().map_or(&none, |tls| &tls.value);
+        let certificate = match &section.certificate {
+            Some(certificate) => Some(self.certificate(certificate)?),
+            None => None,
+        };
+        let source = ClientTlsSource {
+            ca: section.ca.as_ref().map(|ca| self.files.note(ca)),
+            certificate,
+            alpn: match raw.protocol.value {
+                RawProtocol::H1 => ClientAlpn::Http1,
+                RawProtocol::H2 => ClientAlpn::Http2,
+            },
+        };
+        match tls::client_config(&source) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                match &section.ca {
+                    Some(ca) => self.report.error(ca.at, error.to_string()),
+                    None => self.report.missing(raw.at, "tls", error.to_string()),
+                }
+                None
+            }
+        }
+    }
+
+    fn replica_tls(
+        &mut self,
+        raw: &At<RawDeployment>,
+        origin: &Origin,
+        config: &Arc<rustls::ClientConfig>,
+    ) -> Option<ReplicaTls> {
+        let named = raw.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        let name = named.map_or(&*origin.host, |name| name.as_str());
+        match ServerName::try_from(name.to_owned()) {
+            Ok(server_name) => Some(ReplicaTls { config: Arc::clone(config), server_name }),
+            Err(_) => {
+                let problem = format!(
+                    "'{name}' is no name that a certificate can bear; give the name of the replica's certificate"
+                );
+                match named {
+                    Some(field) => self.report.error(field.at, problem),
+                    None => self.report.missing(raw.at, "tls.server_name", problem),
+                }
+                None
+            }
+        }
+    }
+}
+
+/// What is odd about a traffic split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SplitProblem {
+    /// More than 100 percent.
+    TooMuch,
+    /// Nobody has any, and nobody is marked to take what is left.
+    Nothing,
+    /// The first deployment has a number and gets more than that without being marked for it.
+    SilentRest,
+}
+
+fn split_problem(stated: &[Option<u32>], explicit: Option<usize>) -> Option<SplitProblem> {
+    let sum: u64 = stated.iter().flatten().copied().map(u64::from).sum();
+    match sum {
+        101.. => Some(SplitProblem::TooMuch),
+        100 => None,
+        _ if explicit.is_some() || stated == [None] => None,
+        0 => Some(SplitProblem::Nothing),
+        _ => matches!(stated, [Some(_), ..]).then_some(SplitProblem::SilentRest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_must_be_unambiguous() {
+        let problem = |stated: &[Option<u32>]| split_problem(stated, None);
+        assert_eq!(problem(&[None]), None);
+        assert_eq!(problem(&[Some(90), Some(10)]), None);
+        assert_eq!(problem(&[None, Some(10)]), None);
+        assert_eq!(problem(&[Some(90), Some(20)]), Some(SplitProblem::TooMuch));
+        assert_eq!(problem(&[Some(0), Some(0)]), Some(SplitProblem::Nothing));
+        assert_eq!(problem(&[None, None]), Some(SplitProblem::Nothing));
+        assert_eq!(problem(&[Some(0)]), Some(SplitProblem::Nothing));
+        assert_eq!(problem(&[Some(90), Some(5)]), Some(SplitProblem::SilentRest));
+        assert_eq!(split_problem(&[Some(90), Some(5)], Some(1)), None);
+        assert_eq!(split_problem(&[None, None], Some(1)), None);
+    }
+}

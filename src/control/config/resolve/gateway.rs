@@ -1,0 +1,171 @@
+//! Sections about the gateway as a whole.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use secrecy::ExposeSecret;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use url::Url;
+
+use super::super::decode::At;
+use super::super::raw::{
+    RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
+    RawWorkers, RawWorkspace,
+};
+use super::super::secret::Purpose;
+use super::super::settings::{
+    DrainSettings, LogFormat, LogSettings, ObserveSettings, RuntimeSettings, Workspace,
+};
+use super::super::units::RawDuration;
+use super::Resolver;
+use crate::auth::TokenSettings;
+use crate::telemetry::{Privacy, TelemetrySettings};
+
+const MAX_WORKERS: u64 = 1024;
+/// Longest part of the workspace's identity, in characters (Azure's limit for resource groups).
+const MAX_IDENTITY: usize = 90;
+
+impl Resolver<'_> {
+    pub(super) fn workspace(&mut self, raw: &RawWorkspace) -> Workspace {
+        Workspace {
+            subscription: self.identity(&raw.subscription),
+            resource_group: self.identity(&raw.resource_group),
+            name: self.identity(&raw.name),
+            location: self.identity(&raw.location),
+        }
+    }
+
+    /// A part of the workspace's identity; it will stand in paths of the management APIs.
+    fn identity(&mut self, field: &At<String>) -> String {
+        let good = (1..=MAX_IDENTITY).contains(&field.len())
+            && field.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._()".contains(&b));
+        if !good {
+            self.report.error(
+                field.at,
+                format!("must be 1 to {MAX_IDENTITY} letters, digits or any of -._(); choose such a name"),
+            );
+        }
+        field.value.clone()
+    }
+
+    pub(super) fn public_url(&mut self, field: &At<String>) -> Option<Url> {
+        self.url(field)
+    }
+
+    pub(super) fn runtime(&mut self, raw: &RawRuntime) -> RuntimeSettings {
+        let workers = match raw.workers.value {
+            RawWorkers::Auto => std::thread::available_parallelism().map_or(1, NonZero::get),
+            RawWorkers::Count(count) => {
+                self.within(raw.workers.at, &count, &(1..=MAX_WORKERS));
+                usize::try_from(count).unwrap_or(usize::MAX)
+            }
+        };
+        RuntimeSettings { workers }
+    }
+
+    pub(super) fn observe(&mut self, raw: &RawObserve) -> Option<ObserveSettings> {
+        let address = self.address(&raw.address)?;
+        if !address.ip().is_loopback() {
+            self.report.warning(
+                raw.address.at,
+                "metrics and health are served without encryption or credentials; make sure that only monitoring reaches this address",
+            );
+        }
+        Some(ObserveSettings { address })
+    }
+
+    pub(super) fn tokens(&mut self, raw: &At<RawTokens>) -> Option<Arc<TokenSettings>> {
+        let issuer = self.required(raw.at, "issuer", &raw.issuer);
+        let issuer = issuer.map(|issuer| self.text(issuer));
+        let reference = self.required(raw.at, "signing_key", &raw.signing_key);
+        let signing_key = reference.and_then(|reference| {
+            let key = self.secret(reference, Purpose::Pem)?;
+            if !is_p256_private_key(key.expose_secret()) {
+                self.report.error(
+                    reference.at,
+                    "is no P-256 private key in PEM; make one with: openssl ecparam -name prime256v1 -genkey -noout",
+                );
+                return None;
+            }
+            Some(key)
+        });
+        let lifetime =
+            self.duration(&raw.lifetime, RawDuration::secs(1)..=RawDuration::secs(30 * 24 * 60 * 60));
+        let leeway = self.leeway(&raw.leeway);
+        Some(Arc::new(TokenSettings { issuer: issuer?, signing_key: signing_key?, lifetime, leeway }))
+    }
+
+    pub(super) fn drain(&mut self, raw: &RawDrain) -> DrainSettings {
+        let zero = RawDuration::secs(0);
+        DrainSettings {
+            delay: self.duration(&raw.delay, zero..=RawDuration::secs(600)),
+            timeout: self.duration(&raw.timeout, zero..=RawDuration::secs(3600)),
+        }
+    }
+
+    pub(super) fn log(&mut self, raw: &RawLog) -> LogSettings {
+        // A lone word that is no level would be taken for the name of a module.
+        let is_word = !raw.level.contains(['=', ',', ':']);
+        let good = if is_word {
+            raw.level.parse::<LevelFilter>().is_ok()
+        } else {
+            EnvFilter::try_new(raw.level.as_str()).is_ok()
+        };
+        if !good {
+            self.report.error(
+                raw.level.at,
+                format!(
+                    "'{}' is no level; write error, warn, info, debug, trace or off, or a filter such as info,scoregate::tls=debug",
+                    raw.level.value
+                ),
+            );
+        }
+        LogSettings {
+            format: match raw.format.value {
+                RawLogFormat::Auto => LogFormat::Auto,
+                RawLogFormat::Json => LogFormat::Json,
+                RawLogFormat::Text => LogFormat::Text,
+            },
+            level: raw.level.value.clone(),
+        }
+    }
+
+    pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
+        let file = raw.records.file.as_ref();
+        TelemetrySettings {
+            privacy: match raw.privacy.value {
+                RawPrivacy::Standard => Privacy::Standard,
+                RawPrivacy::High => Privacy::High,
+            },
+            record_file: file.and_then(|file| self.record_file(file)),
+            record_stdout: raw.records.stdout.value,
+        }
+    }
+
+    fn record_file(&mut self, raw: &At<RawFile>) -> Option<PathBuf> {
+        let field = self.required(raw.at, "path", &raw.path)?;
+        let path = self.files.locate(field);
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if path.file_name().is_none() || path.is_dir() {
+            self.report.error(field.at, "is a folder; add a file name");
+        } else if !folder.is_dir() {
+            self.report.error(field.at, format!("folder {} does not exist; create it", folder.display()));
+        }
+        Some(path)
+    }
+}
+
+/// ES256 is the one algorithm of own tokens.
+fn is_p256_private_key(pem: &str) -> bool {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok_and(|key| {
+        EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_der()).is_ok()
+    })
+}

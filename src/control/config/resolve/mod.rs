@@ -1,0 +1,53 @@
+//! From the raw shape to the typed settings: every check, every reference read, every default that depends on another
+//! field. What is wrong goes to the [`Report`]; nothing here ends at the first problem.
+
+mod auth;
+mod deployment;
+mod field;
+mod gateway;
+mod listener;
+mod service;
+mod unbuilt;
+
+use std::collections::BTreeMap;
+
+use super::document::PlaceId;
+use super::problem::Report;
+use super::raw::Raw;
+use super::settings::Config;
+use super::source::Files;
+
+/// What resolving needs beside the raw shape.
+pub(super) struct Resolver<'a> {
+    pub report: &'a mut Report,
+    pub files: &'a mut Files,
+    pub variables: &'a BTreeMap<String, String>,
+}
+
+impl Resolver<'_> {
+    /// The typed configuration without its list of files; of no use where the report has errors.
+    pub fn resolve(&mut self, raw: &Raw, root: PlaceId) -> Config {
+        if raw.version.is_none() {
+            self.report.missing(root, "version", "is missing; write version: scoregate/v1");
+        }
+        let listeners = self.listeners(raw, root);
+        let observe = self.observe(&raw.observe);
+        self.distinct_addresses(raw);
+        let tokens = raw.tokens.as_ref().and_then(|tokens| self.tokens(tokens));
+        let services = self.services(raw, root, tokens.as_ref());
+        self.unbuilt(raw);
+        Config {
+            workspace: self.workspace(&raw.workspace),
+            public_url: raw.public_url.as_ref().and_then(|url| self.public_url(url)),
+            runtime: self.runtime(&raw.runtime),
+            listeners,
+            observe,
+            tokens,
+            services,
+            telemetry: self.telemetry(&raw.telemetry),
+            drain: self.drain(&raw.drain),
+            log: self.log(&raw.log),
+            files: Vec::new(),
+        }
+    }
+}

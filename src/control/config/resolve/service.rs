@@ -1,0 +1,191 @@
+//! Services: names, hosts, limits, CORS.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use super::super::decode::At;
+use super::super::document::PlaceId;
+use super::super::raw::{Raw, RawCors, RawLimits, RawService};
+use super::super::settings::{CorsSettings, ServiceSettings};
+use super::super::units::{RawDuration, RawSize};
+use super::Resolver;
+use super::field::{Taken, host_problem};
+use crate::auth::TokenSettings;
+use crate::limit::{AdmissionSettings, Limits};
+use crate::upstream::Deadlines;
+
+/// What must not be there twice over all services.
+#[derive(Default)]
+struct Seen {
+    names: Taken,
+    hosts: Taken,
+}
+
+impl Resolver<'_> {
+    pub(super) fn services(
+        &mut self,
+        raw: &Raw,
+        root: PlaceId,
+        tokens: Option<&Arc<TokenSettings>>,
+    ) -> Vec<ServiceSettings> {
+        if raw.services.is_empty() {
+            self.report.missing_warning(
+                root,
+                "services",
+                "lists no service: every call will be answered 404; add one",
+            );
+        }
+        let issuer = match (&raw.tokens, tokens) {
+            (None, _) => Issuer::Absent,
+            (Some(_), None) => Issuer::Refused,
+            (Some(_), Some(tokens)) => Issuer::Ready(Arc::clone(tokens)),
+        };
+        let mut seen = Seen::default();
+        raw.services.iter().filter_map(|service| self.service(service, &issuer, &mut seen)).collect()
+    }
+
+    fn service(&mut self, raw: &At<RawService>, issuer: &Issuer, seen: &mut Seen) -> Option<ServiceSettings> {
+        let name = self.name(raw.at, &raw.name, &mut seen.names);
+        let compute_type =
+            self.required(raw.at, "compute_type", &raw.compute_type).map(|field| field.value.into());
+        let auth = compute_type.and_then(|compute_type| self.auth(raw, compute_type, name.as_ref(), issuer));
+        let hosts = self.hosts(raw, &mut seen.hosts);
+        let limits = self.limits(&raw.limits);
+        let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
+        let deployments = self.deployments(raw);
+        Some(ServiceSettings {
+            name: name?,
+            compute_type: compute_type?,
+            hosts,
+            auth: auth?,
+            limits,
+            status_mapping: raw.status_mapping.value.into(),
+            cors,
+            deployments,
+        })
+    }
+
+    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Box<str>> {
+        for field in &raw.hosts {
+            match host_problem(field) {
+                Some(problem) => self.report.error(field.at, problem),
+                None => self.distinct(field, taken),
+            }
+        }
+        raw.hosts.iter().map(|field| field.as_str().into()).collect()
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        let millisecond = RawDuration::millis(1);
+        let zero = RawDuration::millis(0);
+        let minutes = |minutes: u64| RawDuration::secs(minutes * 60);
+        let header_bytes = self.size(&raw.header_bytes, RawSize(1 << 10)..=RawSize(1 << 20));
+        let per_replica = raw.concurrent_requests_per_replica.as_ref();
+        Limits {
+            body_bytes: self.size(&raw.body_bytes, RawSize(1)..=RawSize(1 << 40)),
+            header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
+            request_body: self.duration(&raw.request_body_timeout, millisecond..=minutes(60)),
+            response_write: self.duration(&raw.response_write_timeout, millisecond..=minutes(60)),
+            upstream: Deadlines {
+                connect: self.duration(&raw.connect_timeout, millisecond..=minutes(5)),
+                first_byte: self.duration(&raw.scoring_timeout, millisecond..=minutes(24 * 60)),
+                idle: self.duration(&raw.idle_timeout, millisecond..=minutes(24 * 60)),
+            },
+            admission: AdmissionSettings {
+                per_replica: per_replica.map(|field| self.number(field, 1..=1_000_000)),
+                queue_wait: self.duration(&raw.queue_wait, zero..=minutes(10)),
+                queue_length: self.number(&raw.queue_length, 0..=1_000_000),
+            },
+        }
+    }
+
+    fn cors(&mut self, raw: &At<RawCors>) -> CorsSettings {
+        if raw.origins.is_empty() {
+            self.report.missing(
+                raw.at,
+                "origins",
+                "lists no origin; add one such as https://app.example.org, or remove cors",
+            );
+        }
+        let origins = raw
+            .origins
+            .iter()
+            .filter_map(|field| {
+                if let Some(problem) = origin_problem(field, raw.origins.len()) {
+                    self.report.error(field.at, problem);
+                }
+                HeaderValue::from_str(field).ok()
+            })
+            .collect();
+        let headers = raw
+            .headers
+            .iter()
+            .filter_map(|field| {
+                let name: Option<HeaderName> = field.parse().ok();
+                if name.is_none() {
+                    self.report.error(field.at, format!("'{}' is no header name; correct it", field.value));
+                }
+                name
+            })
+            .collect();
+        CorsSettings {
+            origins,
+            headers,
+            max_age: self.duration(&raw.max_age, RawDuration::secs(0)..=RawDuration::secs(24 * 60 * 60)),
+        }
+    }
+}
+
+/// The gateway's own token issuer as services see it.
+pub(super) enum Issuer {
+    /// Not configured.
+    Absent,
+    /// Configured, but what is wrong with it is reported already.
+    Refused,
+    /// Usable.
+    Ready(Arc<TokenSettings>),
+}
+
+/// Browsers send an origin as scheme, host and, unless it is the scheme's own, port (RFC 6454, section 6.2); it is compared
+/// byte for byte.
+fn origin_problem(origin: &str, count: usize) -> Option<String> {
+    if origin == "*" {
+        return (count > 1)
+            .then(|| "'*' stands beside other origins; keep '*' alone or remove it".to_owned());
+    }
+    let canonical = Url::parse(origin)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .map(|url| url.origin().ascii_serialization());
+    match canonical {
+        Some(canonical) if canonical == origin => None,
+        Some(canonical) => Some(format!("'{origin}' is not how browsers send it; write {canonical}")),
+        None => Some(format!("'{origin}' is no origin; write one such as https://app.example.org")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        for good in ["https://app.example.org", "http://localhost:3000", "*"] {
+            assert_eq!(origin_problem(good, 1), None, "{good}");
+        }
+        for bad in [
+            "https://app.example.org/",
+            "https://App.example.org",
+            "https://app.example.org:443",
+            "app.example.org",
+            "null",
+            "*.example.org",
+            "ftp://app.example.org",
+        ] {
+            assert!(origin_problem(bad, 1).is_some(), "{bad}");
+        }
+        assert!(origin_problem("*", 2).is_some());
+    }
+}
