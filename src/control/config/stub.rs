@@ -31,7 +31,8 @@ pub fn load(s: &Source) -> Result<Loaded, String> {
     let services = v["services"].as_array().unwrap().iter().map(|s| {
         let compute_type = match s["compute_type"].as_str().unwrap() { "ACI" => ComputeType::Aci, "AKS" => ComputeType::Aks, _ => ComputeType::Managed };
         let mode = s["auth"].as_str().unwrap_or(compute_type.default_auth().as_str()).to_owned();
-        let auth = match mode.as_str() { "none" => AuthSettings::None, "key" => AuthSettings::Key(KeySettings { primary: secret(&s["keys"]["primary"]), secondary: s["keys"].get("secondary").map(&mut secret) }), "token" => AuthSettings::Token(tokens.clone().unwrap()), _ => panic!() };
+        let auth = match mode.as_str() { "none" => AuthSettings::None, "key" => AuthSettings::Key(KeySettings { primary: secret(&s["keys"]["primary"]), secondary: s["keys"].get("secondary").map(&mut secret) }), "token" => AuthSettings::Token(tokens.clone().unwrap()),
+            "oidc" => { let o = &s["oidc"]; AuthSettings::Oidc(OidcSettings { issuer: o["issuer"].as_str().unwrap().into(), audience: o["audience"].as_str().unwrap_or(s["name"].as_str().unwrap()).into(), leeway: d(&o["leeway"], 60_000), jwks: match o["jwks"]["url"].as_str() { Some(u) => JwksSource::Url { url: u.parse().unwrap(), ca: vec![] }, None => JwksSource::File(p(&o["jwks"]["file"])) } }) }, _ => panic!() };
         let l = &s["limits"];
         ServiceSettings {
             name: ServiceName::parse(s["name"].as_str().unwrap()).unwrap(), compute_type, auth,
@@ -44,7 +45,7 @@ pub fn load(s: &Source) -> Result<Loaded, String> {
             deployments: s["deployments"].as_array().unwrap().iter().map(|dep| DeploymentSettings {
                 name: ServiceName::parse(dep["name"].as_str().unwrap()).unwrap(), traffic: dep["traffic"].as_u64().unwrap_or(100) as u8,
                 replicas: dep["replicas"].as_array().unwrap().iter().map(|r| { let u: url::Url = r.as_str().unwrap().parse().unwrap(); ReplicaSettings { origin: Origin { host: u.host_str().unwrap().into(), port: u.port_or_known_default().unwrap() }, protocol: if dep["protocol"] == "h2" { ReplicaProtocol::H2 } else { ReplicaProtocol::H1 }, tls: None } }).collect(),
-                paths: EndpointPaths { score: "/score".into(), swagger: "/swagger.json".into(), health: "/".into() } }).collect(),
+                paths: EndpointPaths { score: dep["paths"]["score"].as_str().unwrap_or("/score").into(), swagger: dep["paths"]["swagger"].as_str().unwrap_or("/swagger.json").into(), health: dep["paths"]["health"].as_str().unwrap_or("/").into() } }).collect(),
         } }).collect();
     let listeners = v["listeners"].as_array().unwrap().iter().map(|l| crate::listener::ListenerSettings {
         name: l["name"].as_str().unwrap().into(), address: l["address"].as_str().unwrap().parse().unwrap(),

@@ -57,6 +57,22 @@ pub fn service(name: &str, replica: SocketAddr, more: &str) -> String {
     )
 }
 
+/// A service of the kind `KIND MODE`, such as `ACI none`, with one replica; a service by key has both keys. `more` is
+/// as with [`service`].
+pub fn service_of(kind: &str, name: &str, replica: SocketAddr, more: &str) -> String {
+    let (compute_type, mode) = kind.split_once(' ').unwrap();
+    let keys = "\n    keys: { primary: { file: primary.key }, secondary: { file: secondary.key } }";
+    let keys = if mode == "key" { keys } else { "" };
+    format!(
+        r#"  - name: {name}
+    compute_type: {compute_type}
+    auth: {mode}{keys}
+    deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
+{more}
+"#
+    )
+}
+
 impl Gateway {
     /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
     pub async fn start(config: &str) -> Self {
