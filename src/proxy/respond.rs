@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
 use crate::catalog::{ComputeType, StatusMapping};
 use crate::error::{Error, Kind, Reason};
@@ -46,7 +46,12 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
         exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
-    let mut response = Response::new(Body::full(error_body(&exchange, error, status)));
+    // An answer to HEAD has no body; hyper would send it all the same, and a body that nobody takes is a client gone.
+    let body = match exchange.record.method {
+        Some(Method::HEAD) => Body::empty(),
+        _ => Body::full(error_body(&exchange, error, status)),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
