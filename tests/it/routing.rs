@@ -23,9 +23,8 @@ async fn every_service_is_reached_by_path_whatever_its_compute_type() {
     let replica = Upstream::echo().await;
     let kinds = [("ACI none", Value::Null), ("AKS key", json!("primary")), ("Managed key", json!("primary"))];
     let names = ["aci", "aks", "managed"];
-    let services = names.iter().zip(&kinds).map(|(name, (kind, _))| {
-        service_of(kind, name, replica.address, "")
-    });
+    let services =
+        names.iter().zip(&kinds).map(|(name, (kind, _))| service_of(kind, name, replica.address, ""));
     let gateway = Gateway::start(&config(&services.collect::<String>())).await;
     for (name, (kind, key_id)) in names.into_iter().zip(kinds) {
         for (method, path, upstream) in [
@@ -67,16 +66,16 @@ async fn a_service_with_hosts_is_reached_by_each_of_them_in_any_spelling() {
         ("a.wild.test:0", "one"),
         ("b.wild.test", "other"),
     ] {
-        for (path, upstream) in
-            [("/score?x=1", "/score?x=1"), ("/swagger.json", "/swagger.json"), ("/", "/")]
+        for (path, upstream) in [("/score?x=1", "/score?x=1"), ("/swagger.json", "/swagger.json"), ("/", "/")]
         {
             let answer = gateway
-                .call(format!(
-                    "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n\r\n"
-                ))
+                .call(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n\r\n"))
                 .await;
             let record = gateway.passed(&answer, 200).await;
-            assert_record(&record, &json!({"Service": service, "RequestUrl": format!("https://{host}{path}")}));
+            assert_record(
+                &record,
+                &json!({"Service": service, "RequestUrl": format!("https://{host}{path}")}),
+            );
             let replica = if service == "one" { &one } else { &other };
             let seen = replica.seen().pop().unwrap();
             assert_eq!(seen.line(), format!("GET {upstream} HTTP/1.1"));
@@ -93,7 +92,10 @@ async fn a_service_with_hosts_is_reached_by_each_of_them_in_any_spelling() {
             ))
             .await;
         let record = gateway.refused(&answer, 404, "unknown_service").await;
-        assert_record(&record, &json!({"Service": null, "AuthType": null, "ComputeType": null, "Attempts": 0}));
+        assert_record(
+            &record,
+            &json!({"Service": null, "AuthType": null, "ComputeType": null, "Attempts": 0}),
+        );
     }
     assert_eq!((one.seen().len(), other.seen().len()), before);
 }
@@ -151,13 +153,19 @@ async fn what_no_service_opens_is_not_found() {
         let fields = format!("Authorization: Bearer {KEY}\r\n");
         let answer = gateway.call(request("GET", target, &fields)).await;
         let record = gateway.refused(&answer, 404, "unknown_service").await;
-        assert_record(&record, &json!({"Service": service, "Deployment": null, "Attempts": 0, "Replica": null}));
+        assert_record(
+            &record,
+            &json!({"Service": service, "Deployment": null, "Attempts": 0, "Replica": null}),
+        );
         assert!(!answer.text().contains(&replica.address.to_string()));
     }
     let fields = format!("Authorization: Bearer {KEY}\r\nazureml-model-deployment: green\r\n");
     let answer = gateway.call(request("GET", "/api/v1/service/iris/score", &fields)).await;
     let record = gateway.refused(&answer, 404, "unknown_service").await;
-    assert_record(&record, &json!({"Service": "iris", "KeyId": "primary", "Deployment": null, "Attempts": 0}));
+    assert_record(
+        &record,
+        &json!({"Service": "iris", "KeyId": "primary", "Deployment": null, "Attempts": 0}),
+    );
     assert_eq!(answer.header("azureml-model-deployment"), "");
     assert_eq!(replica.accepted(), 0);
 }
@@ -214,8 +222,13 @@ async fn an_ambiguous_spelling_of_a_path_is_refused_and_reaches_nobody() {
         + &service_of("AKS key", "secret", replica.address, HOSTS);
     let gateway = Gateway::start(&config(&services)).await;
     // Below each of these the spelling could mean the one service or the other.
-    let bases =
-        ["", "/api/v1/service/iris", "/api/v1/service/iris/../secret", "https://iris.test", "/api/v1/service"];
+    let bases = [
+        "",
+        "/api/v1/service/iris",
+        "/api/v1/service/iris/../secret",
+        "https://iris.test",
+        "/api/v1/service",
+    ];
     for base in bases {
         for spelling in AMBIGUOUS {
             // Without a slash the absolute form is no URL, and of the others this is the next segment's name.
@@ -313,9 +326,11 @@ async fn the_host_of_an_absolute_target_wins_over_the_field() {
     let services = service_of("ACI none", "one", one.address, "    hosts: [iris.test]")
         + &service_of("ACI none", "other", other.address, "    hosts: [other.wild.test]");
     let gateway = Gateway::start(&config(&services)).await;
-    for (target, path) in
-        [("https://IRIS.test/score?x", "/score?x"), ("http://iris.test:80", "/"), ("HTTPS://iris.test?q", "/?q")]
-    {
+    for (target, path) in [
+        ("https://IRIS.test/score?x", "/score?x"),
+        ("http://iris.test:80", "/"),
+        ("HTTPS://iris.test?q", "/?q"),
+    ] {
         let answer = gateway.call(format!("GET {target} HTTP/1.1\r\nHost: other.wild.test\r\n\r\n")).await;
         let record = gateway.passed(&answer, 200).await;
         assert_eq!(record["Service"], "one", "{target}");
@@ -379,7 +394,10 @@ async fn http_2_calls_are_routed_by_their_authority_and_path() {
     assert_eq!(answer.body, b"{}");
     let record = gateway.passed(&answer, 200).await;
     let url = "https://iris.test:8443/score?x=1";
-    assert_record(&record, &json!({"Protocol": "HTTP/2", "Service": "one", "RequestUrl": url, "RequestBytes": 2}));
+    assert_record(
+        &record,
+        &json!({"Protocol": "HTTP/2", "Service": "one", "RequestUrl": url, "RequestBytes": 2}),
+    );
     assert_eq!(one.seen()[0].line(), "POST /score?x=1 HTTP/1.1");
     assert_eq!(one.seen()[0].header("x-forwarded-host"), "iris.test:8443");
 

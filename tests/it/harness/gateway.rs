@@ -76,6 +76,11 @@ pub fn service_of(kind: &str, name: &str, replica: SocketAddr, more: &str) -> St
 impl Gateway {
     /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
     pub async fn start(config: &str) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// The same with further `files` (name and text) in the folder.
+    pub async fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let names = ["iris.test", "*.wild.test"];
         let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
@@ -84,6 +89,7 @@ impl Gateway {
         write("secondary.key", OTHER_KEY);
         write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
         write("scoregate.yaml", config);
+        files.iter().for_each(|(name, text)| write(name, text));
         let source = Source::new(&dir.path().join("scoregate.yaml"));
         let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
         let running = app::Gateway::start(source, loaded).await.unwrap();

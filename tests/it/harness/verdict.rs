@@ -85,7 +85,10 @@ fn check_advice(answer: &Answer, reason: &str) {
     let has = |name: &str| answer.headers.contains_key(name);
     assert_eq!(has("retry-after"), RETRYABLE.contains(&reason), "{answer:?}");
     assert_eq!(has("www-authenticate"), answer.status == 401, "{answer:?}");
-    assert!(!has("www-authenticate") || answer.header("www-authenticate").starts_with("Bearer"), "{answer:?}");
+    assert!(
+        !has("www-authenticate") || answer.header("www-authenticate").starts_with("Bearer"),
+        "{answer:?}"
+    );
     assert_eq!(answer.header("allow"), if answer.status == 405 { "GET, POST" } else { "" }, "{answer:?}");
     assert!(!has("location"), "{answer:?}");
 }
