@@ -12,7 +12,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use client::{Answer, Connection, H2};
-pub use gateway::{Gateway, KEY, OTHER_KEY, config, service, service_of};
+pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, service_of};
 pub use upstream::{Seen, Upstream, ok, read_request};
 pub use verdict::assert_record;
 
