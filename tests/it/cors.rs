@@ -178,6 +178,7 @@ async fn another_origin_is_allowed_nothing_whatever_the_replica_says() {
         let answer = gateway.call(preflight(PATH, "localhost", origin)).await;
         assert_eq!(answer.status, 204, "{origin}");
         assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
+        assert_eq!(answer.header("vary"), "origin", "{origin}");
         for (credential, status) in [(KEY, 200), ("wrong", 401)] {
             let answer = gateway.call(post(origin, credential, "{}")).await;
             assert_eq!(answer.status, status);
@@ -188,6 +189,7 @@ async fn another_origin_is_allowed_nothing_whatever_the_replica_says() {
     // Without an origin nobody asked.
     let answer = gateway.score("iris", Some(KEY), "{}").await;
     assert!(cors_fields(&answer).is_empty(), "{answer:?}");
+    assert_eq!(answer.header("vary"), "origin", "a cache must not give this one to a page that asks");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
