@@ -93,10 +93,20 @@ pub(super) fn finish_answer(headers: &mut HeaderMap, exchange: &Exchange) {
     if let Some(deployment) = &exchange.answer.deployment {
         headers.insert(DEPLOYMENT, deployment.clone());
     }
-    if let Some(origin) = &exchange.answer.allowed_origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if exchange.service().is_some_and(|service| service.cors.is_some()) {
+        set_cors(headers, exchange);
     }
+}
+
+/// Who may read the answer is the service's rule alone: what the replica says of it (the stock container has a switch
+/// for that) could only widen it. Caches are told that it depends on the asking origin, whoever asked.
+fn set_cors(headers: &mut HeaderMap, exchange: &Exchange) {
+    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    match &exchange.answer.allowed_origin {
+        Some(origin) => headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
+        None => headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN),
+    };
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
 /// The caller's `x-ms-client-request-id`, reduced to letters, digits, `-` and `_` and to 40 of them; `None` if nothing

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
 use crate::catalog::{ComputeType, StatusMapping};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::wire::Body;
 
 use super::body::ResponseBody;
@@ -24,6 +24,7 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
     let mut response = match answer {
         Answer::Preflight(response) => {
             exchange.answer(response.status(), Reason::Ok);
+            exchange.record.ended_by = EndedBy::Gateway;
             response
         }
         Answer::Model(mut response) => {
@@ -31,8 +32,9 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
             exchange.record.model_status = Some(status.as_u16());
             response.headers_mut().remove(headers::REASON);
             rewrite_status(&exchange, &mut response);
+            let status = response.status();
             let is_error = status.is_client_error() || status.is_server_error();
-            exchange.answer(response.status(), if is_error { Reason::ModelError } else { Reason::Ok });
+            exchange.answer(status, if is_error { Reason::ModelError } else { Reason::Ok });
             response
         }
     };
@@ -46,7 +48,12 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
         exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
-    let mut response = Response::new(Body::full(error_body(&exchange, error, status)));
+    // An answer to HEAD has no body; hyper would send it all the same, and a body that nobody takes is a client gone.
+    let body = match exchange.record.method {
+        Some(Method::HEAD) => Body::empty(),
+        _ => Body::full(error_body(&exchange, error, status)),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -62,6 +69,7 @@ pub(super) fn preflight(cors: &PreparedCors) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let fields = response.headers_mut();
+    fields.insert(headers::REASON, HeaderValue::from_static(Reason::Ok.as_str()));
     fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
     fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, cors.headers.clone());
     fields.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());

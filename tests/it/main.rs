@@ -1,4 +1,9 @@
 //! The integration tests: the whole gateway through its door, with real TLS, real sockets, port 0.
 
+mod auth;
+mod cors;
 mod harness;
+mod headers;
+mod routing;
+mod status;
 mod tidy;

@@ -57,9 +57,30 @@ pub fn service(name: &str, replica: SocketAddr, more: &str) -> String {
     )
 }
 
+/// A service of the kind `KIND MODE`, such as `ACI none`, with one replica; a service by key has both keys. `more` is
+/// as with [`service`].
+pub fn service_of(kind: &str, name: &str, replica: SocketAddr, more: &str) -> String {
+    let (compute_type, mode) = kind.split_once(' ').unwrap();
+    let keys = "\n    keys: { primary: { file: primary.key }, secondary: { file: secondary.key } }";
+    let keys = if mode == "key" { keys } else { "" };
+    format!(
+        r#"  - name: {name}
+    compute_type: {compute_type}
+    auth: {mode}{keys}
+    deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
+{more}
+"#
+    )
+}
+
 impl Gateway {
     /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
     pub async fn start(config: &str) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// The same with further `files` (name and text) in the folder.
+    pub async fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let names = ["iris.test", "*.wild.test"];
         let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
@@ -68,6 +89,7 @@ impl Gateway {
         write("secondary.key", OTHER_KEY);
         write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
         write("scoregate.yaml", config);
+        files.iter().for_each(|(name, text)| write(name, text));
         let source = Source::path(&dir.path().join("scoregate.yaml"));
         let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
         let running = app::Gateway::start(source, loaded).await.unwrap();

@@ -6,13 +6,15 @@
 mod client;
 mod gateway;
 mod upstream;
+mod verdict;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub use client::{Answer, Connection, H2};
-pub use gateway::{Gateway, KEY, OTHER_KEY, config, service};
-pub use upstream::{Seen, Upstream};
+pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, service_of};
+pub use upstream::{Seen, Upstream, ok, read_request};
+pub use verdict::assert_record;
 
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
