@@ -22,6 +22,7 @@ use crate::lifecycle::{self, Phase};
 use crate::proxy::{self, ConnectionFacts, Inbound, ResponseBody, Worker};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
+use crate::wire::head::{Flaw, HeadError};
 
 use super::io::DownstreamIo;
 
@@ -140,19 +141,18 @@ async fn call(
     let held = Rc::clone(&facts);
     let response = match inbound(request) {
         Ok(inbound) => proxy::serve(worker, facts, inbound).await,
-        Err(error) => proxy::refuse(&worker, &facts, &error),
+        Err(refused) => proxy::refuse(&worker, &facts, &refused),
     };
     Ok(response.map(|body| StreamBody { body, _connection: held }))
 }
 
-fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
+fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
     let (mut parts, incoming) = request.into_parts();
     let authority = authority(&parts.uri, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let head_bytes = list_size(&parts.headers) + target.len() + authority.len();
     if parts.headers.len() > MAX_FIELDS {
-        let message = format!("the request has more than {MAX_FIELDS} header fields");
-        return Err(Error::new(Kind::HeadersTooLarge, message));
+        return Err(HeadError::TooManyFields { limit: MAX_FIELDS });
     }
     // `te: trailers` is the one connection field that HTTP/2 allows (RFC 9113 8.2.2); gRPC servers insist on it.
     let keeps_te = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
@@ -180,8 +180,8 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
 }
 
 /// `:authority`, or `Host` where it is missing; two different ones are refused (RFC 9113 8.3.1).
-fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error> {
-    let malformed = |problem| Error::new(Kind::Malformed, problem);
+fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, HeadError> {
+    let malformed = |problem| HeadError::Malformed(Flaw::Host, problem);
     let host = headers.get(header::HOST);
     match (uri.authority().map(|authority| authority.as_str()), host) {
         (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {

@@ -18,7 +18,6 @@ use std::time::Duration;
 use http::{Method, Version, header};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind};
 use crate::lifecycle::Phase;
 use crate::proxy::{self, ConnectionFacts, Inbound, Worker};
 use crate::wire::Body;
@@ -211,7 +210,7 @@ impl Connection {
 
     /// Answers a head that could not be read and closes: nobody knows where the next request would begin.
     async fn refuse(&mut self, refused: &HeadError) -> After {
-        let response = proxy::refuse(&self.worker, &self.facts, &refusal(refused));
+        let response = proxy::refuse(&self.worker, &self.facts, refused);
         self.wire.borrow_mut().inbox.clear();
         self.answer(response, Asked { version: Version::HTTP_11, keep_alive: false, is_head: false }).await
     }
@@ -242,23 +241,5 @@ impl Connection {
             }
         });
         let _ended = tokio::time::timeout(LINGER, linger).await;
-    }
-}
-
-fn refusal(refused: &HeadError) -> Error {
-    match refused {
-        HeadError::Malformed(problem) => Error::new(Kind::Malformed, *problem),
-        HeadError::TargetTooLong { limit } => Error::new(
-            Kind::TargetTooLong,
-            format!("the request target is over {limit} bytes, which is the most a listener takes"),
-        ),
-        HeadError::TooLarge { limit } => Error::new(
-            Kind::HeadersTooLarge,
-            format!("the request head is over {limit} bytes, which is the most a listener takes"),
-        ),
-        HeadError::TooManyFields { limit } => Error::new(
-            Kind::HeadersTooLarge,
-            format!("the request has more than {limit} header fields, which is the most a listener takes"),
-        ),
     }
 }
