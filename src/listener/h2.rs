@@ -154,6 +154,10 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
     if parts.headers.len() > MAX_FIELDS {
         return Err(HeadError::TooManyFields { limit: MAX_FIELDS });
     }
+    if parts.headers.values().any(has_outer_blank) {
+        let problem = "a field value begins or ends with a blank";
+        return Err(HeadError::Malformed(Flaw::Field, problem));
+    }
     // `te: trailers` is the one connection field that HTTP/2 allows (RFC 9113 8.2.2); gRPC servers insist on it.
     let keeps_te = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
     for name in [header::HOST, header::TE, header::EXPECT, header::CONTENT_LENGTH] {
@@ -193,6 +197,12 @@ fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, HeadEr
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => Err(malformed("the request names no host")),
     }
+}
+
+/// What RFC 9113 8.2.1 calls malformed and the `h2` crate lets through.
+fn has_outer_blank(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 fn list_size(headers: &HeaderMap) -> usize {
