@@ -96,7 +96,11 @@ impl Connection {
         std::future::poll_fn(|cx| {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Next::Frame(frame)),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Next::Broken),
+                Poll::Ready(Some(Err(_))) => {
+                    // What is counted as handed over goes out before the cut, as far as it can without waiting.
+                    let _ = self.wire.borrow_mut().poll_flush(cx);
+                    return Poll::Ready(Next::Broken);
+                }
                 Poll::Ready(None) => return Poll::Ready(Next::End),
                 Poll::Pending => {}
             }
