@@ -260,6 +260,10 @@ async fn too_many_fields_over_http2_are_refused_cookie_crumbs_included() {
         let answer = h2.call(request.body(Default::default()).unwrap()).await;
         assert_refused(&answer, 431, "headers_too_large", name);
     }
+    let long = h2.request("GET", "/api/v1/service/iris/score").header("x-long", "a".repeat(70 * 1024));
+    // Over 64 KiB the HTTP/2 library answers by itself, before there is a call: without a body, and without a record.
+    let answer = h2.call(long.body(Default::default()).unwrap()).await;
+    assert_eq!(answer.status, 431);
     assert_eq!(replica.accepted(), 0);
     gateway.exactly(2).await;
 }
