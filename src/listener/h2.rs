@@ -22,6 +22,7 @@ use crate::lifecycle::{self, Phase};
 use crate::proxy::{self, ConnectionFacts, Inbound, ResponseBody, Worker};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
+use crate::wire::head::{Flaw, HeadError};
 
 use super::io::DownstreamIo;
 
@@ -141,19 +142,22 @@ async fn call(
     let held = Rc::clone(&facts);
     let response = match inbound(request) {
         Ok(inbound) => proxy::serve(worker, facts, inbound).await,
-        Err(error) => proxy::refuse(&worker, &facts, &error),
+        Err(refused) => proxy::refuse(&worker, &facts, &refused),
     };
     Ok(response.map(|body| StreamBody { body, _connection: held }))
 }
 
-fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
+fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
     let (mut parts, incoming) = request.into_parts();
     let authority = authority(&parts.uri, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let head_bytes = list_size(&parts.headers) + target.len() + authority.len();
     if parts.headers.len() > MAX_FIELDS {
-        let message = format!("the request has more than {MAX_FIELDS} header fields");
-        return Err(Error::new(Kind::HeadersTooLarge, message));
+        return Err(HeadError::TooManyFields { limit: MAX_FIELDS });
+    }
+    if parts.headers.values().any(has_outer_blank) {
+        let problem = "a field value begins or ends with a blank";
+        return Err(HeadError::Malformed(Flaw::Field, problem));
     }
     // `te: trailers` is the one connection field that HTTP/2 allows (RFC 9113 8.2.2); gRPC servers insist on it.
     let keeps_te = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
@@ -181,8 +185,8 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
 }
 
 /// `:authority`, or `Host` where it is missing; two different ones are refused (RFC 9113 8.3.1).
-fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error> {
-    let malformed = |problem| Error::new(Kind::Malformed, problem);
+fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, HeadError> {
+    let malformed = |problem| HeadError::Malformed(Flaw::Host, problem);
     let host = headers.get(header::HOST);
     match (uri.authority().map(|authority| authority.as_str()), host) {
         (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
@@ -194,6 +198,12 @@ fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error>
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => Err(malformed("the request names no host")),
     }
+}
+
+/// What RFC 9113 8.2.1 calls malformed and the `h2` crate lets through.
+fn has_outer_blank(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 fn list_size(headers: &HeaderMap) -> usize {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::catalog::AuthMode;
+use crate::telemetry::record::RequestId;
 
 use super::ConnectionFacts;
 use super::context::Exchange;
@@ -58,7 +59,7 @@ pub(super) fn prepare_request(
         // The credential is the gateway's business; the model must not be able to log or leak it.
         headers.remove(header::AUTHORIZATION);
     }
-    headers.insert(REQUEST_ID, id_value(exchange));
+    headers.insert(REQUEST_ID, id_value(&exchange.record.request_id));
     if let Some(id) = &exchange.record.client_request_id {
         headers.insert(CLIENT_REQUEST_ID, id.clone());
     }
@@ -83,9 +84,7 @@ pub(super) fn set_host(headers: &mut HeaderMap, host: &HeaderValue) {
 
 /// Sets what every answer of the gateway carries, whoever made it.
 pub(super) fn finish_answer(headers: &mut HeaderMap, exchange: &Exchange) {
-    let id = id_value(exchange);
-    headers.insert(MS_REQUEST_ID, id.clone());
-    headers.insert(REQUEST_ID, id);
+    set_request_id(headers, &exchange.record.request_id);
     match &exchange.record.client_request_id {
         Some(id) => headers.insert(CLIENT_REQUEST_ID, id.clone()),
         None => headers.remove(CLIENT_REQUEST_ID),
@@ -109,6 +108,13 @@ fn set_cors(headers: &mut HeaderMap, exchange: &Exchange) {
     headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
+/// Sets the ids by which an answer can be found again.
+pub(super) fn set_request_id(headers: &mut HeaderMap, id: &RequestId) {
+    let id = id_value(id);
+    headers.insert(MS_REQUEST_ID, id.clone());
+    headers.insert(REQUEST_ID, id);
+}
+
 /// The caller's `x-ms-client-request-id`, reduced to letters, digits, `-` and `_` and to 40 of them; `None` if nothing
 /// is left.
 pub(super) fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -121,8 +127,8 @@ pub(super) fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(clean)).ok().filter(|clean| !clean.is_empty())
 }
 
-fn id_value(exchange: &Exchange) -> HeaderValue {
-    HeaderValue::from_str(exchange.record.request_id.as_str()).unwrap_or(HeaderValue::from_static("-"))
+fn id_value(id: &RequestId) -> HeaderValue {
+    HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// Servers that map header names to variables read `x_request_id` as `x-request-id` (CVE-2026-52845): such twins of

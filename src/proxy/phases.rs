@@ -33,6 +33,10 @@ pub(super) async fn run(
     inbound: Inbound,
 ) -> Result<Answer, Error> {
     let snapshot = worker.snapshot();
+    if inbound.method == Method::CONNECT {
+        // Its target is no path: nothing below could make sense of it.
+        check_method(&inbound.method)?;
+    }
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
     let host = Host::parse(inbound.authority.as_ref().map_or(b"", HeaderValue::as_bytes))?;

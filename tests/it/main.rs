@@ -2,8 +2,13 @@
 
 mod auth;
 mod cors;
+mod deadlines;
+mod forwarding;
+mod framing;
 mod harness;
 mod headers;
 mod routing;
 mod status;
+mod streaming;
 mod tidy;
+mod upstreams;

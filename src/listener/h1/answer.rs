@@ -28,7 +28,7 @@ impl Connection {
         let keep_alive = asked.keep_alive
             && !self.worker.drain.is_draining()
             && !matches!(framing, Framing::UntilClose)
-            && self.can_reuse();
+            && self.can_reuse(asked.expectation);
         let connection = if keep_alive { ConnectionHeader::KeepAlive } else { ConnectionHeader::Close };
         {
             let wire = &mut *self.wire.borrow_mut();
@@ -58,12 +58,13 @@ impl Connection {
         }
     }
 
-    /// Whether the rest of the request body, if any, is known to be short enough to be thrown away.
-    fn can_reuse(&self) -> bool {
+    /// Whether the rest of the request body, if any, will surely come and is short enough to be thrown away. A client
+    /// that asked first and was refused may send its body or leave it (RFC 9110 10.1.1): what comes then could be either.
+    fn can_reuse(&self, expectation: Expectation) -> bool {
         let wire = self.wire.borrow();
-        wire.decoder
-            .as_ref()
-            .is_none_or(|decoder| decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT))
+        wire.decoder.as_ref().is_none_or(|decoder| {
+            expectation == Expectation::None && decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT)
+        })
     }
 
     /// Writes the whole body. `Err(None)`: the body itself broke and has said so; `Err(Some(_))`: the client's doing.
@@ -95,7 +96,11 @@ impl Connection {
         std::future::poll_fn(|cx| {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Next::Frame(frame)),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Next::Broken),
+                Poll::Ready(Some(Err(_))) => {
+                    // What is counted as handed over goes out before the cut, as far as it can without waiting.
+                    let _ = self.wire.borrow_mut().poll_flush(cx);
+                    return Poll::Ready(Next::Broken);
+                }
                 Poll::Ready(None) => return Poll::Ready(Next::End),
                 Poll::Pending => {}
             }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use http::{Method, Version, header};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind};
 use crate::lifecycle::Phase;
 use crate::proxy::{self, ConnectionFacts, Inbound, Worker};
 use crate::wire::Body;
@@ -78,6 +77,8 @@ struct Asked {
     version: Version,
     keep_alive: bool,
     is_head: bool,
+    /// Nobody can say whether the body of a client that asked first is still to come.
+    expectation: Expectation,
 }
 
 impl Connection {
@@ -154,8 +155,9 @@ impl Connection {
             version: head.version,
             keep_alive: head.keep_alive,
             is_head: head.method == Method::HEAD,
+            expectation: if head.expect_continue { Expectation::Continue } else { Expectation::None },
         };
-        let inbound = self.inbound(head);
+        let inbound = self.inbound(head, asked.expectation);
         // Boxed so that a resting connection does not carry the room of a call under way.
         let serving = Box::pin(proxy::serve(Rc::clone(&self.worker), Rc::clone(&self.facts), inbound));
         match self.until_gone(serving).await {
@@ -164,7 +166,7 @@ impl Connection {
         }
     }
 
-    fn inbound(&self, mut head: RequestHead) -> Inbound {
+    fn inbound(&self, mut head: RequestHead, expectation: Expectation) -> Inbound {
         let body = {
             let wire = &mut *self.wire.borrow_mut();
             match head.framing {
@@ -175,8 +177,6 @@ impl Connection {
                     Body::full(wire.inbox.split_to(length).freeze())
                 }
                 framing => {
-                    let expectation =
-                        if head.expect_continue { Expectation::Continue } else { Expectation::None };
                     wire.decoder = Some(Decoder::new(framing));
                     Body::stream(InboundBody::new(Rc::clone(&self.wire), framing, expectation))
                 }
@@ -211,9 +211,18 @@ impl Connection {
 
     /// Answers a head that could not be read and closes: nobody knows where the next request would begin.
     async fn refuse(&mut self, refused: &HeadError) -> After {
-        let response = proxy::refuse(&self.worker, &self.facts, &refusal(refused));
+        let response = proxy::refuse(&self.worker, &self.facts, refused);
         self.wire.borrow_mut().inbox.clear();
-        self.answer(response, Asked { version: Version::HTTP_11, keep_alive: false, is_head: false }).await
+        self.answer(
+            response,
+            Asked {
+                version: Version::HTTP_11,
+                keep_alive: false,
+                is_head: false,
+                expectation: Expectation::None,
+            },
+        )
+        .await
     }
 
     /// Says goodbye and reads on for a moment, so that unread bytes do not turn the last answer into a reset.
@@ -242,23 +251,5 @@ impl Connection {
             }
         });
         let _ended = tokio::time::timeout(LINGER, linger).await;
-    }
-}
-
-fn refusal(refused: &HeadError) -> Error {
-    match refused {
-        HeadError::Malformed(problem) => Error::new(Kind::Malformed, *problem),
-        HeadError::TargetTooLong { limit } => Error::new(
-            Kind::TargetTooLong,
-            format!("the request target is over {limit} bytes, which is the most a listener takes"),
-        ),
-        HeadError::TooLarge { limit } => Error::new(
-            Kind::HeadersTooLarge,
-            format!("the request head is over {limit} bytes, which is the most a listener takes"),
-        ),
-        HeadError::TooManyFields { limit } => Error::new(
-            Kind::HeadersTooLarge,
-            format!("the request has more than {limit} header fields, which is the most a listener takes"),
-        ),
     }
 }

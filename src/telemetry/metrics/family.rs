@@ -42,6 +42,9 @@ families! {
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
 
+    MALFORMED = "scoregate_requests_malformed_total" ["reason"]
+        "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
+
     CONNECTIONS_OPEN = "scoregate_connections_open" ["listener"]
         "Connections of callers.";
     CONNECTIONS_ACCEPTED = "scoregate_connections_accepted_total" ["listener"]

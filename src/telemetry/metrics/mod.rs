@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, JwksMetrics, RunningConfig};
 pub use family::NAMES;
@@ -24,6 +24,7 @@ pub use service::{InFlight, ServiceMetrics};
 
 use super::sink::RecordCounts;
 use crate::catalog::ComputeType;
+use crate::wire::head::Flaw;
 use family::Samples;
 use listener::ListenerFamilies;
 use service::ServiceSamples;
@@ -36,6 +37,7 @@ pub struct Metrics {
     registry: Registry,
     counted: Arc<Counted>,
     unrouted: Arc<ServiceMetrics>,
+    malformed: [IntCounter; Flaw::ALL.len()],
     listeners: ListenerFamilies,
     config: ConfigMetrics,
     certificates: CertificateMetrics,
@@ -60,9 +62,11 @@ impl Metrics {
         });
         CountedCollector::register(&registry, &counted);
         family::BUILD_INFO.gauges(&registry).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let malformed = family::MALFORMED.counters(&registry);
         Arc::new(Self {
             counted,
             unrouted,
+            malformed: Flaw::ALL.map(|flaw| malformed.with_label_values(&[flaw.as_str()])),
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
             certificates: CertificateMetrics::new(&registry),
@@ -89,6 +93,11 @@ impl Metrics {
     #[must_use]
     pub fn unrouted(&self) -> &Arc<ServiceMetrics> {
         &self.unrouted
+    }
+
+    /// Counts a request whose head could not be read.
+    pub fn malformed(&self, flaw: Flaw) {
+        self.malformed[flaw as usize].inc();
     }
 
     /// The counts of a listener, by its name in the configuration.

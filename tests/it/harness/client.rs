@@ -45,6 +45,15 @@ impl Answer {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a goodbye: whoever reads until the end takes what came for the whole.
+    Clean,
+    /// By a reset, or under TLS without `close_notify`: nobody takes it for the whole.
+    Cut,
+}
+
 /// One HTTP/1 connection under a test's full control.
 pub struct Connection {
     stream: Box<dyn Stream>,
@@ -134,8 +143,29 @@ impl Connection {
 
     /// Reads until the gateway closes; gives what came. An unclean end counts as an end.
     pub async fn rest(&mut self) -> Vec<u8> {
-        while self.read_some().await {}
-        std::mem::take(&mut self.received)
+        self.ending().await.0
+    }
+
+    /// Reads until the gateway closes; gives what came and how it closed.
+    pub async fn ending(&mut self) -> (Vec<u8>, End) {
+        let mut buffer = [0; 16 * 1024];
+        let end = loop {
+            match self.stream.read(&mut buffer).await {
+                Ok(0) => break End::Clean,
+                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
+                Err(_) => break End::Cut,
+            }
+        };
+        (std::mem::take(&mut self.received), end)
+    }
+
+    /// Reads one chunk of a chunked body; empty: the last one, without its trailers.
+    pub async fn chunk(&mut self) -> Vec<u8> {
+        let line = self.line().await;
+        let size = usize::from_str_radix(&line, 16).unwrap();
+        let data = self.bytes(size).await;
+        assert_eq!(self.bytes(2).await, b"\r\n");
+        data
     }
 
     async fn body(&mut self, status: u16, headers: &HashMap<String, String>) -> Vec<u8> {
@@ -188,6 +218,19 @@ impl Connection {
     }
 }
 
+/// One HTTP/2 connection by the `h2` crate, whose streams a test drives itself: data, trailers, resets, windows.
+pub async fn h2_streams(
+    address: SocketAddr,
+    name: &str,
+    ca: &Path,
+    builder: &h2::client::Builder,
+) -> h2::client::SendRequest<Bytes> {
+    let tls = handshake(address, name, ca, ClientAlpn::Http2).await.unwrap();
+    let (requests, connection) = builder.handshake(tls).await.unwrap();
+    tokio::spawn(connection);
+    requests.ready().await.unwrap()
+}
+
 /// One HTTP/2 connection.
 pub struct H2 {
     requests: http2::SendRequest<Full<Bytes>>,
@@ -229,7 +272,7 @@ impl H2 {
     }
 }
 
-async fn handshake(
+pub(super) async fn handshake(
     address: SocketAddr,
     name: &str,
     ca: &Path,

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Answer, Connection, H2, eventually};
+use super::{Answer, Connection, Frames, H2, eventually, h2_streams};
 
 /// The primary key of every service that [`service`] describes.
 pub const KEY: &str = "primary-0123456789abcdefghijklmnop";
@@ -73,6 +73,15 @@ pub fn service_of(kind: &str, name: &str, replica: SocketAddr, more: &str) -> St
     )
 }
 
+/// `config` with a second listener, `plain`, without TLS.
+pub fn with_plain_listener(config: &str) -> String {
+    let listener = "listeners:\n  - { name: plain, address: \"127.0.0.1:0\", plaintext: true }\n";
+    // Last in the list: `Gateway::address` is the first one's.
+    let listeners = config.find("observe:").unwrap();
+    let (before, after) = config.split_at(listeners);
+    format!("{before}{}{after}", listener.trim_start_matches("listeners:\n"))
+}
+
 impl Gateway {
     /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
     pub async fn start(config: &str) -> Self {
@@ -130,6 +139,16 @@ impl Gateway {
         H2::connect(self.address, "localhost", self.ca()).await
     }
 
+    /// An HTTP/2 connection whose streams the test drives itself.
+    pub async fn h2_streams(&self) -> h2::client::SendRequest<bytes::Bytes> {
+        h2_streams(self.address, "localhost", self.ca(), &h2::client::Builder::new()).await
+    }
+
+    /// An HTTP/2 connection, frame by frame.
+    pub async fn frames(&self) -> Frames {
+        Frames::connect(self.address, "localhost", self.ca()).await
+    }
+
     /// Sends `request` as it stands on a connection of its own and reads one answer.
     pub async fn call(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut connection = self.connect().await;
@@ -151,6 +170,21 @@ impl Gateway {
                 .then(|| lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect())
         })
         .await
+    }
+
+    /// Waits until the calls are over and gives their records, of which there must be exactly `count`: one per call.
+    pub async fn exactly(&self, count: usize) -> Vec<Value> {
+        let records = self.records(count).await;
+        eventually("no call in flight", async || {
+            let (_, page) = self.observe("/metrics").await;
+            let mut gauges =
+                page.lines().filter_map(|line| line.strip_prefix("scoregate_requests_in_flight{"));
+            gauges.all(|line| line.ends_with(" 0")).then_some(())
+        })
+        .await;
+        let accepted = self.metric("scoregate_records_accepted_total").await;
+        assert_eq!(accepted, count as f64, "records are not one per call: {records:#?}");
+        records
     }
 
     /// GET on the observe port: status and body.

@@ -3,16 +3,22 @@
 //! Everything binds port 0 and lives as long as the test. Waits are polls with a generous bound: no test is decided by
 //! time.
 
+mod authority;
 mod client;
+mod frames;
 mod gateway;
+mod replica;
 mod upstream;
 mod verdict;
 
 use std::future::Future;
 use std::time::Duration;
 
-pub use client::{Answer, Connection, H2};
-pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, service_of};
+pub use authority::{Authority, Purpose};
+pub use client::{Answer, Connection, End, H2, h2_streams};
+pub use frames::{Frames, Outcome};
+pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, service_of, with_plain_listener};
+pub use replica::{Call, Replica};
 pub use upstream::{Seen, Upstream, ok, read_request};
 pub use verdict::assert_record;
 
