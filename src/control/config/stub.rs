@@ -28,10 +28,11 @@ pub fn load(s: &Source) -> Result<Loaded, String> {
     let mut content = text.clone();
     let mut secret = |v: &V| -> secrecy::SecretString { let f = dir.join(v["file"].as_str().unwrap()); files.push(f.clone()); let t = std::fs::read_to_string(f).unwrap(); content.push_str(&t); t.trim_end().to_owned().into() };
     let tokens = v.get("tokens").map(|t| Arc::new(TokenSettings { issuer: t["issuer"].as_str().unwrap().into(), signing_key: secret(&t["signing_key"]), lifetime: d(&t["lifetime"], 3600_000), leeway: d(&t["leeway"], 60_000) }));
+    let oidc = |s: &V| { let o = &s["oidc"]; AuthSettings::Oidc(OidcSettings { issuer: o["issuer"].as_str().unwrap().into(), audience: o["audience"].as_str().unwrap_or(s["name"].as_str().unwrap()).into(), jwks: JwksSource::File(p(&o["jwks"]["file"])), leeway: d(&o["leeway"], 60_000) }) };
     let services = v["services"].as_array().unwrap().iter().map(|s| {
         let compute_type = match s["compute_type"].as_str().unwrap() { "ACI" => ComputeType::Aci, "AKS" => ComputeType::Aks, _ => ComputeType::Managed };
         let mode = s["auth"].as_str().unwrap_or(compute_type.default_auth().as_str()).to_owned();
-        let auth = match mode.as_str() { "none" => AuthSettings::None, "key" => AuthSettings::Key(KeySettings { primary: secret(&s["keys"]["primary"]), secondary: s["keys"].get("secondary").map(&mut secret) }), "token" => AuthSettings::Token(tokens.clone().unwrap()), _ => panic!() };
+        let auth = match mode.as_str() { "none" => AuthSettings::None, "key" => AuthSettings::Key(KeySettings { primary: secret(&s["keys"]["primary"]), secondary: s["keys"].get("secondary").map(&mut secret) }), "token" => AuthSettings::Token(tokens.clone().unwrap()), "oidc" => oidc(s), _ => panic!() };
         let l = &s["limits"];
         ServiceSettings {
             name: ServiceName::parse(s["name"].as_str().unwrap()).unwrap(), compute_type, auth,
@@ -48,9 +49,11 @@ pub fn load(s: &Source) -> Result<Loaded, String> {
         } }).collect();
     let listeners = v["listeners"].as_array().unwrap().iter().map(|l| crate::listener::ListenerSettings {
         name: l["name"].as_str().unwrap().into(), address: l["address"].as_str().unwrap().parse().unwrap(),
-        tls: l.get("tls").map(|t| crate::tls::ServerTlsSettings { certificates: t["certificates"].as_array().unwrap().iter().map(|c| crate::tls::CertificateSource { cert: p(&c["cert"]), key: p(&c["key"]) }).collect(), client_ca: None, min_version: Default::default() }),
+        tls: l.get("tls").map(|t| crate::tls::ServerTlsSettings { certificates: t["certificates"].as_array().unwrap().iter().map(|c| crate::tls::CertificateSource { cert: p(&c["cert"]), key: p(&c["key"]) }).collect(), client_ca: t.get("client_ca").filter(|c| c.is_string()).map(p), min_version: if t["min_version"] == "1.3" { crate::tls::TlsVersionFloor::V1_3 } else { Default::default() } }),
         handshake_timeout: d(&l["handshake_timeout"], 10000), header_timeout: d(&l["header_timeout"], 30000), idle_timeout: d(&l["idle_timeout"], 75000), max_connections: l["max_connections"].as_u64().unwrap_or(10000) as u32,
-        proxy_protocol_from: vec![] }).collect();
+        proxy_protocol_from: l["proxy_protocol"]["from"].as_array().map(|n| n.iter().map(|n| n.as_str().unwrap().parse().unwrap()).collect()).unwrap_or_default() }).collect();
+    let tls_files: Vec<PathBuf> = v["listeners"].as_array().unwrap().iter().flat_map(|l| l["tls"]["certificates"].as_array().into_iter().flatten().flat_map(|c| [p(&c["cert"]), p(&c["key"])]).chain(l["tls"]["client_ca"].as_str().map(|c| dir.join(c)))).collect();
+    for file in tls_files { content.push_str(&std::fs::read_to_string(&file).unwrap_or_default()); files.push(file); }
     let config = Config { workspace: Workspace { subscription: "".into(), resource_group: "".into(), name: "".into(), location: "".into() }, public_url: None,
         runtime: RuntimeSettings { workers: v["runtime"]["workers"].as_u64().unwrap_or(2) as usize }, listeners,
         observe: Some(ObserveSettings { address: v["observe"]["address"].as_str().unwrap_or("127.0.0.1:9090").parse().unwrap() }), tokens, services,
