@@ -5,14 +5,16 @@
 
 mod client;
 mod gateway;
+mod tls_client;
 mod upstream;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub use client::{Answer, Connection, H2};
-pub use gateway::{Gateway, KEY, OTHER_KEY, config, service};
-pub use upstream::{Seen, Upstream};
+pub use gateway::{Gateway, KEY, OTHER_KEY, config, prepare, score_request, service};
+pub use tls_client::{TlsClient, TlsStream, peer_certificate};
+pub use upstream::{Seen, Upstream, ok, read_request};
 
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
