@@ -163,7 +163,8 @@ impl Gateway {
 fn show_key_sets(metrics: &Metrics, jwks: JwksRegistry) {
     metrics.show_key_sets(move || {
         let sets = jwks.status().into_iter();
-        sets.map(|set| KeySetReading { source: set.source, keys: set.keys.unwrap_or(0), age: set.age }).collect()
+        sets.map(|set| KeySetReading { source: set.source, keys: set.keys.unwrap_or(0), age: set.age })
+            .collect()
     });
 }
 

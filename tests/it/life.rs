@@ -267,7 +267,7 @@ async fn a_sigterm_lets_calls_finish_and_exits_0_and_no_output_holds_a_credentia
     // Every line of the log is one object.
     for line in process.file("stderr").lines() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        assert!(line["message"].is_string() && line["level"].is_string(), "{line}");
+        assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
     }
 }
 

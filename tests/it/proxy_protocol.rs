@@ -1,13 +1,10 @@
 //! The PROXY header at the door: believed from listed peers, who must send one, and from nobody else.
 
-use crate::harness::{
-    Connection, Gateway, KEY, TlsClient, Upstream, config, score_request, service,
-};
+use crate::harness::{Connection, Gateway, KEY, TlsClient, Upstream, config, score_request, service};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n";
 /// The same in version 2.
-const V2: &[u8] =
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x01\xbb";
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x01\xbb";
 const REFUSED: &str = r#"scoregate_connections_refused_total{listener="public",reason="proxy_header"}"#;
 
 /// A gateway whose TLS listener, and a plaintext one, expect the header from `from`.
@@ -15,7 +12,12 @@ async fn gateway(from: &str, upstream: &Upstream) -> Gateway {
     let listed = format!("proxy_protocol: {{ from: [ {from} ] }}\n    handshake_timeout: 3s");
     let config = config(&service("iris", upstream.address, ""))
         .replace("name: public", &format!("name: public\n    {listed}"))
-        .replace("observe:", &format!("  - name: local\n    address: 127.0.0.1:0\n    plaintext: true\n    {listed}\nobserve:"));
+        .replace(
+            "observe:",
+            &format!(
+                "  - name: local\n    address: 127.0.0.1:0\n    plaintext: true\n    {listed}\nobserve:"
+            ),
+        );
     Gateway::start(&config).await
 }
 

@@ -252,10 +252,7 @@ async fn until_served(gateway: &Gateway, certificate: &CertificateDer<'static>) 
 }
 
 /// Starts a gateway, swaps its pair by `swap` without telling it, and watches.
-async fn swapped_by(
-    arrange: impl FnOnce(&Path),
-    swap: impl FnOnce(&Gateway, &CertificateSource),
-) {
+async fn swapped_by(arrange: impl FnOnce(&Path), swap: impl FnOnce(&Gateway, &CertificateSource)) {
     let upstream = Upstream::echo().await;
     let (dir, certificates) = prepare(&config(&service("iris", upstream.address, "")));
     arrange(dir.path());
@@ -277,19 +274,25 @@ async fn swapped_by(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_swapped_by_rename_serves_new_connections_and_open_ones_go_on() {
-    swapped_by(|_| {}, |gateway, pair| {
-        fs::rename(&pair.cert, gateway.path("certs/server.pem")).unwrap();
-        fs::rename(&pair.key, gateway.path("certs/server.key")).unwrap();
-    })
+    swapped_by(
+        |_| {},
+        |gateway, pair| {
+            fs::rename(&pair.cert, gateway.path("certs/server.pem")).unwrap();
+            fs::rename(&pair.key, gateway.path("certs/server.key")).unwrap();
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_overwritten_in_place_serves_new_connections_and_open_ones_go_on() {
-    swapped_by(|_| {}, |gateway, pair| {
-        fs::write(gateway.path("certs/server.key"), fs::read(&pair.key).unwrap()).unwrap();
-        fs::write(gateway.path("certs/server.pem"), fs::read(&pair.cert).unwrap()).unwrap();
-    })
+    swapped_by(
+        |_| {},
+        |gateway, pair| {
+            fs::write(gateway.path("certs/server.key"), fs::read(&pair.key).unwrap()).unwrap();
+            fs::write(gateway.path("certs/server.pem"), fs::read(&pair.cert).unwrap()).unwrap();
+        },
+    )
     .await;
 }
 
@@ -434,10 +437,8 @@ async fn plain_http_on_the_tls_port_is_closed_without_an_answer_and_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plaintext_is_spoken_only_where_the_configuration_says_so() {
     let upstream = Upstream::echo().await;
-    let config = config(&service("iris", upstream.address, "")).replace(
-        "observe:",
-        "  - name: local\n    address: 127.0.0.1:0\n    plaintext: true\nobserve:",
-    );
+    let config = config(&service("iris", upstream.address, ""))
+        .replace("observe:", "  - name: local\n    address: 127.0.0.1:0\n    plaintext: true\nobserve:");
     let gateway = Gateway::start(&config).await;
     let local = gateway.listener("local");
     assert_ne!(local, gateway.address);

@@ -63,7 +63,8 @@ impl TlsClient {
         let mut config = match &self.certificate {
             None => builder.with_no_client_auth(),
             Some(source) => {
-                let chain = CertificateDer::pem_file_iter(&source.cert).unwrap().map(Result::unwrap).collect();
+                let chain =
+                    CertificateDer::pem_file_iter(&source.cert).unwrap().map(Result::unwrap).collect();
                 let key = PrivateKeyDer::from_pem_file(&source.key).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
