@@ -17,6 +17,7 @@ use crate::control::{self, Observe, Publisher, Reloader};
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
+use crate::telemetry::metrics::KeySetReading;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
 /// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
@@ -57,6 +58,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
         let jwks = JwksRegistry::default();
+        show_key_sets(&metrics, jwks.clone());
         let publisher = Publisher::start(config, Arc::clone(&metrics), jwks.clone())?;
         let observe = match config.observe {
             Some(observe) => {
@@ -155,6 +157,15 @@ impl Gateway {
     fn open_connections(&self) -> usize {
         self.limits.iter().map(|limit| limit.in_use()).sum()
     }
+}
+
+/// Has `metrics` show how the key sets of outside issuers stand.
+fn show_key_sets(metrics: &Metrics, jwks: JwksRegistry) {
+    metrics.show_key_sets(move || {
+        let sets = jwks.status().into_iter();
+        sets.map(|set| KeySetReading { source: set.source, keys: set.keys.unwrap_or(0), age: set.age })
+            .collect()
+    });
 }
 
 /// Between two looks at the connections still open in a drain.

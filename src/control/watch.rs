@@ -25,15 +25,12 @@ pub async fn watch(reloader: Arc<Reloader>) {
         let settled = now == last;
         last = now;
         if settled && last != loaded {
+            // As it looked before the reload: what changes while that reads is seen at the next look. So is another list
+            // of files, at the price of one reload that finds nothing new.
+            loaded.clone_from(&last);
             let reloader = Arc::clone(&reloader);
-            let reloaded = tokio::task::spawn_blocking(move || {
-                reloader.reload();
-                look(&reloader.files())
-            });
-            if let Ok(files) = reloaded.await {
-                // Another list of files may be in force now; what it looked like at the reload is what is loaded.
-                last.clone_from(&files);
-                loaded = files;
+            if let Err(error) = tokio::task::spawn_blocking(move || reloader.reload()).await {
+                tracing::error!(%error, "the reload failed");
             }
         }
     }

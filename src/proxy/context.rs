@@ -193,10 +193,10 @@ impl Exchange {
 
     fn settle(&mut self) {
         if self.progress != Progress::Done {
-            let cut = self.worker.drain.phase() == Phase::Cut;
             self.set_reason(if std::thread::panicking() {
                 Reason::Internal
-            } else if cut {
+            } else if self.worker.drain.phase() == Phase::Cut {
+                self.log_cut();
                 Reason::Draining
             } else {
                 Reason::ClientGone
@@ -208,6 +208,13 @@ impl Exchange {
         if self.record.first_byte.is_some() {
             self.record.stream = self.answered.map(|answered| now - answered);
         }
+    }
+
+    fn log_cut(&self) {
+        let record = &self.record;
+        let (service, replica) = (record.service.as_deref(), record.replica.as_deref());
+        let (request_id, elapsed) = (record.request_id.as_str(), self.started.elapsed());
+        tracing::warn!(service, replica, request_id, ?elapsed, "call cut: drain.timeout is over");
     }
 }
 

@@ -74,6 +74,11 @@ impl Connection {
         Self { stream: Box::new(tls), received: Vec::new() }
     }
 
+    /// Over a stream that is there.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { stream: Box::new(stream), received: Vec::new() }
+    }
+
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
@@ -231,7 +236,8 @@ pub async fn h2_streams(
     requests.ready().await.unwrap()
 }
 
-/// One HTTP/2 connection.
+/// One HTTP/2 connection; clones share it.
+#[derive(Clone)]
 pub struct H2 {
     requests: http2::SendRequest<Full<Bytes>>,
     authority: String,
@@ -241,15 +247,38 @@ impl H2 {
     /// Connects with `name` as SNI and authority.
     pub async fn connect(address: SocketAddr, name: &str, ca: &Path) -> Self {
         let tls = handshake(address, name, ca, ClientAlpn::Http2).await.unwrap();
+        Self::over(tls, &format!("{name}:{}", address.port())).await
+    }
+
+    /// Over a handshake that is done.
+    pub async fn over(tls: tokio_rustls::client::TlsStream<TcpStream>, authority: &str) -> Self {
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
-        Self { requests, authority: format!("{name}:{}", address.port()) }
+        Self { requests, authority: authority.to_owned() }
     }
 
     /// A request to `path` of this connection's authority.
     pub fn request(&self, method: &str, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(format!("https://{}{path}", self.authority))
+    }
+
+    /// A POST of `body` to the score path of `service` with `key`.
+    pub fn score_request(&self, service: &str, key: &str, body: &'static str) -> Request<Full<Bytes>> {
+        self.request("POST", &format!("/api/v1/service/{service}/score"))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::new(Bytes::from_static(body.as_bytes())))
+            .unwrap()
+    }
+
+    /// A POST of `body` to the score path of `service` with `key`, answered.
+    pub async fn score(&mut self, service: &str, key: &str, body: &'static str) -> Answer {
+        self.call(self.score_request(service, key, body)).await
+    }
+
+    /// Whether the connection is at its end.
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
     }
 
     /// Sends a request; the answer's body is still to come.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use scoregate::app;
-use scoregate::control::config::{self as configuration, Source};
+use scoregate::control::Outcome;
+use scoregate::control::config::{self as configuration, Config, Source};
 use scoregate::tls::{DevelopmentCertificates, development_certificates};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -83,24 +84,34 @@ pub fn with_plain_listener(config: &str) -> String {
 }
 
 impl Gateway {
-    /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
+    /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the key files.
     pub async fn start(config: &str) -> Self {
         Self::start_with(config, &[]).await
     }
 
     /// The same with further `files` (name and text) in the folder.
     pub async fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let names = ["iris.test", "*.wild.test"];
-        let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("primary.key", KEY);
-        write("secondary.key", OTHER_KEY);
-        write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
-        write("scoregate.yaml", config);
-        files.iter().for_each(|(name, text)| write(name, text));
+        let (dir, certificates) = prepare(config);
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        Self::start_in(dir, certificates).await
+    }
+
+    /// Starts a gateway in a folder that [`prepare`] made.
+    pub async fn start_in(dir: TempDir, certificates: DevelopmentCertificates) -> Self {
+        Self::start_changed(dir, certificates, |_| {}).await
+    }
+
+    /// Starts a gateway in a folder that [`prepare`] made, with a configuration that no file can give.
+    pub async fn start_changed(
+        dir: TempDir,
+        certificates: DevelopmentCertificates,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let source = Source::path(&dir.path().join("scoregate.yaml"));
-        let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        change(&mut loaded.config);
         let running = app::Gateway::start(source, loaded).await.unwrap();
         let bound = running.bound().clone();
         let address = bound.listeners[0].1;
@@ -205,6 +216,25 @@ impl Gateway {
         value.unwrap_or_default()
     }
 
+    /// `/config/status`.
+    pub async fn status(&self) -> Value {
+        let (status, body) = self.observe("/config/status").await;
+        assert_eq!(status, 200);
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Reads the files again.
+    pub async fn reload(&self) -> Outcome {
+        let reloader = self.running().reloader();
+        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap()
+    }
+
+    /// Waits until a metric series has this value.
+    pub async fn until_metric(&self, series: &str, value: f64) {
+        eventually(&format!("{series} {value}"), async || (self.metric(series).await == value).then_some(()))
+            .await;
+    }
+
     /// Replaces a file of the gateway's folder at once.
     pub fn replace(&self, name: &str, text: &str) {
         let new = self.path(&format!("{name}.new"));
@@ -212,10 +242,28 @@ impl Gateway {
         std::fs::rename(new, self.path(name)).unwrap();
     }
 
+    /// Begins to drain the gateway, beside the test; the folder stays.
+    pub fn begin_drain(&mut self) -> tokio::task::JoinHandle<app::Drained> {
+        tokio::spawn(self.running.take().unwrap().drain())
+    }
+
     /// Drains the gateway; the folder stays.
     pub async fn drain(&mut self) -> app::Drained {
         self.running.take().unwrap().drain().await
     }
+}
+
+/// A folder with `scoregate.yaml`, `certs/` and the key files.
+pub fn prepare(config: &str) -> (TempDir, DevelopmentCertificates) {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["iris.test", "*.wild.test"];
+    let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("primary.key", KEY);
+    write("secondary.key", OTHER_KEY);
+    write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    write("scoregate.yaml", config);
+    (dir, certificates)
 }
 
 /// A POST of `body` to the score path of `service`, for a connection that goes on.

@@ -8,6 +8,7 @@ mod client;
 mod frames;
 mod gateway;
 mod replica;
+mod tls_client;
 mod upstream;
 mod verdict;
 
@@ -17,8 +18,11 @@ use std::time::Duration;
 pub use authority::{Authority, Purpose};
 pub use client::{Answer, Connection, End, H2, h2_streams};
 pub use frames::{Frames, Outcome};
-pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, service_of, with_plain_listener};
+pub use gateway::{
+    Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
+};
 pub use replica::{Call, Replica};
+pub use tls_client::{TlsClient, TlsStream, peer_certificate};
 pub use upstream::{Seen, Upstream, ok, read_request};
 pub use verdict::assert_record;
 

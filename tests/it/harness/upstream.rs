@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// A request as it reached the upstream.
 #[derive(Clone, Debug)]
@@ -125,6 +126,35 @@ impl Upstream {
             }
         })
         .await
+    }
+
+    /// Answers each request, keep-alive, as [`echo`](Self::echo) does, but only for a permit of the gate.
+    pub async fn held() -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let upstream = Self::serving(move |mut tcp, connection, log| {
+            let gate = Arc::clone(&held);
+            async move {
+                let mut buffer = Vec::new();
+                while let Some(seen) = read_request(&mut tcp, &mut buffer, connection).await {
+                    let answer = ok(&seen.body);
+                    log.lock().unwrap().push(seen);
+                    gate.acquire().await.unwrap().forget();
+                    if tcp.write_all(&answer).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        (upstream.await, gate)
+    }
+
+    /// Waits until this many requests have arrived whole.
+    pub async fn until_seen(&self, count: usize) {
+        super::eventually(&format!("{count} requests upstream"), async || {
+            (self.seen().len() >= count).then_some(())
+        })
+        .await;
     }
 
     /// Gives each connection, its number and the log of requests to `serve`.
