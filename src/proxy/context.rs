@@ -60,8 +60,9 @@ struct Held {
 }
 
 /// What the answer's head carries whoever makes it.
-#[derive(Default)]
 pub(super) struct AnswerFacts {
+    /// The request's id.
+    pub request_id: HeaderValue,
     /// The origin that may read the answer (CORS).
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
@@ -89,6 +90,7 @@ impl Exchange {
 
     /// Begins the exchange of a call whose head could not be read.
     pub fn nameless(worker: &Rc<Worker>, connection: &ConnectionFacts) -> Box<Self> {
+        let request_id = RequestId::new();
         Box::new(Self {
             record: Record {
                 method: None,
@@ -96,7 +98,7 @@ impl Exchange {
                 compute_type: None,
                 url: RequestUrl { tls: connection.tls.is_some(), ..RequestUrl::default() },
                 status: STATUS_CLIENT_GONE,
-                request_id: RequestId::new(),
+                request_id,
                 time: SystemTime::now(),
                 duration: std::time::Duration::ZERO,
                 service: None,
@@ -119,7 +121,11 @@ impl Exchange {
                 first_byte: None,
                 stream: None,
             },
-            answer: AnswerFacts::default(),
+            answer: AnswerFacts {
+                request_id: headers::id_value(&request_id),
+                allowed_origin: None,
+                deployment: None,
+            },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
             started: Instant::now(),

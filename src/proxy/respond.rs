@@ -65,7 +65,7 @@ pub(super) fn reject(error: &Error) -> Response<ResponseBody> {
     let id = RequestId::new();
     tracing::debug!(request_id = id.as_str(), %error, "request refused");
     let mut response = refusal(&id, error, status_of(error.kind, None));
-    headers::set_request_id(response.headers_mut(), &id);
+    headers::set_request_id(response.headers_mut(), &headers::id_value(&id));
     response.map(ResponseBody::without_record)
 }
 
