@@ -224,7 +224,7 @@ impl DataPlane {
             let (metrics, phases) = (Arc::clone(&self.metrics), self.phases.clone());
             let runtime = move || {
                 let worker = Worker::new(published, records.worker(), metrics, Drain::default());
-                run_worker(Rc::new(worker), listening, phases)
+                run_worker(&Rc::new(worker), listening, phases)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.push(thread.spawn(move || {
@@ -242,16 +242,16 @@ impl DataPlane {
 
 /// Runs one worker until the process is cut. What is still under way then is dropped with the runtime, and every call
 /// leaves its record in the worker's buffer, which is handed over last.
-fn run_worker(worker: Rc<Worker>, listening: Vec<Listening>, phases: PhaseReceiver) -> std::io::Result<()> {
+fn run_worker(worker: &Rc<Worker>, listening: Vec<Listening>, phases: PhaseReceiver) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async {
         lifecycle::spawn_local(worker.records.clone().flush_in_time());
-        lifecycle::spawn_local(sweep(Rc::clone(&worker)));
+        lifecycle::spawn_local(sweep(Rc::clone(worker)));
         for listening in listening {
-            let worker = Rc::clone(&worker);
+            let worker = Rc::clone(worker);
             lifecycle::spawn_local(async move {
                 if let Err(error) = listener::run(listening, worker).await {
                     tracing::error!(%error, "a listener failed");

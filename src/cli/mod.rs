@@ -12,6 +12,7 @@ mod schema;
 mod tokens;
 mod version;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,7 +109,8 @@ impl Cli {
         match done {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("scoregate: {error:#}");
+                // With standard error gone there is nobody left to tell.
+                let _ = writeln!(err, "scoregate: {error:#}");
                 ExitCode::FAILURE
             }
         }

@@ -15,7 +15,8 @@ use crate::telemetry::InFlight;
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
 use crate::upstream::InFlightGuard;
 
-use super::{ConnectionFacts, Inbound, Service, Snapshot, Worker, headers};
+use super::worker::WorkerSnapshot;
+use super::{ConnectionFacts, Inbound, Service, Worker, headers};
 
 /// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
 /// writes its one record.
@@ -46,7 +47,7 @@ enum Progress {
 
 /// The service that the call found, in the snapshot that the call began with.
 struct ServedBy {
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: WorkerSnapshot,
     service: usize,
     #[expect(dead_code, reason = "held for its drop")]
     in_flight: InFlight,
@@ -137,7 +138,7 @@ impl Exchange {
     }
 
     /// The call has found its service.
-    pub fn serve_by(&mut self, snapshot: &Rc<Arc<Snapshot>>, place: usize) {
+    pub fn serve_by(&mut self, snapshot: &WorkerSnapshot, place: usize) {
         let service = &snapshot.services[place];
         self.record.service = Some(Arc::clone(&service.name));
         self.record.compute_type = Some(service.compute_type);

@@ -15,7 +15,8 @@ use crate::wire::Body;
 use super::body::RequestBody;
 use super::context::Exchange;
 use super::forward::{self, Outbound};
-use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, Worker, respond};
+use super::worker::WorkerSnapshot;
+use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -85,7 +86,7 @@ impl ConnectionFacts {
 }
 
 fn route<'a>(
-    snapshot: &'a Rc<Arc<Snapshot>>,
+    snapshot: &'a WorkerSnapshot,
     exchange: &mut Exchange,
     host: &Host,
     target: &Target,

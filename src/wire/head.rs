@@ -20,7 +20,7 @@ use super::framing::Framing;
 use fields::{Fields, Span, value};
 use target::split_target;
 
-pub use encode::{CONTINUE, ConnectionHeader, encode_request, encode_response};
+pub use encode::{AnswerHead, CONTINUE, ConnectionHeader, encode_request, encode_response};
 
 pub(super) use encode::encode_fields;
 pub(super) use fields::is_hop_by_hop;

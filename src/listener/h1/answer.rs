@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Kind};
 use crate::proxy::ResponseBody;
 use crate::wire::framing::{self, CHUNK_END, Framing};
-use crate::wire::head::{self, ConnectionHeader};
+use crate::wire::head::{self, AnswerHead, ConnectionHeader};
 
 use super::body::{Expectation, InboundBody};
 use super::wire::Wire;
@@ -33,14 +34,9 @@ impl Connection {
         {
             let wire = &mut *self.wire.borrow_mut();
             wire.outbox.reserve(ANSWER_HEAD);
-            head::encode_response(
-                &mut wire.outbox,
-                asked.version,
-                parts.status,
-                &parts.headers,
-                framing,
-                connection,
-            );
+            let Parts { status, headers, .. } = &parts;
+            let head = AnswerHead { version: asked.version, status: *status, headers, framing, connection };
+            head::encode_response(&mut wire.outbox, &head);
         }
         let written = if asked.is_head || matches!(framing, Framing::None) {
             self.write_end().await

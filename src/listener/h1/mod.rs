@@ -52,6 +52,14 @@ pub(super) struct Connection {
     worker: Rc<Worker>,
     listener: usize,
     timer: Deadline,
+    age: Age,
+}
+
+/// Whether a connection has carried a request yet: a new one is expected to send its first at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    New,
+    Used,
 }
 
 /// What becomes of the connection after an exchange.
@@ -85,21 +93,20 @@ impl Connection {
     /// A connection of listener number `listener`.
     pub fn new(io: DownstreamIo, facts: ConnectionFacts, worker: Rc<Worker>, listener: usize) -> Self {
         let wire = Rc::new(RefCell::new(Wire::new(io)));
-        Self { wire, facts: Rc::new(facts), worker, listener, timer: Deadline::new() }
+        Self { wire, facts: Rc::new(facts), worker, listener, timer: Deadline::new(), age: Age::New }
     }
 
     /// Serves requests until either side closes.
     pub async fn serve(mut self) {
         let worker = Rc::clone(&self.worker);
         let mut draining = pin!(worker.drain.reached(Phase::Draining));
-        let mut is_first = true;
         loop {
-            let after = match self.arrival(is_first, draining.as_mut()).await {
+            let after = match self.arrival(draining.as_mut()).await {
                 Arrival::Head(head) => self.exchange(head).await,
                 Arrival::Refused(refused) => self.refuse(&refused).await,
                 Arrival::Nothing => After::Close,
             };
-            is_first = false;
+            self.age = Age::Used;
             match after {
                 After::KeepAlive => {}
                 After::Close => return self.close().await,
@@ -109,12 +116,16 @@ impl Connection {
     }
 
     /// Waits for a whole head: as long as the connection may rest for its first byte, then `header_timeout`.
-    async fn arrival(&mut self, is_first: bool, mut draining: Pin<&mut impl Future<Output = ()>>) -> Arrival {
+    async fn arrival(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Arrival {
         let (rest, whole) = {
             let snapshot = self.worker.snapshot();
             let ListenerSettings { idle_timeout, header_timeout, .. } =
                 snapshot.listeners[self.listener].settings;
-            (if is_first { header_timeout } else { idle_timeout }, header_timeout)
+            let rest = match self.age {
+                Age::New => header_timeout,
+                Age::Used => idle_timeout,
+            };
+            (rest, header_timeout)
         };
         let mut waits_for_head = false;
         let mut drains = false;
