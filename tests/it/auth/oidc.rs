@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{bearer, get, tokens};
 use crate::harness::{Answer, Gateway, KEY, Upstream, assert_record, config, eventually, ok, service_of};
@@ -31,17 +31,19 @@ impl Issuer {
         json!({"keys": keys.collect::<Vec<_>>()}).to_string()
     }
 
-    /// A token of `subject` for `audience`, signed with the key `kid` and good until `exp`.
-    fn token(&self, kid: &str, audience: &str, subject: &str, exp: u64) -> String {
+    /// A token signed with the key `kid`: ann's for the service, good for ten minutes, but for what `edits` says.
+    fn token(&self, kid: &str, edits: &Value) -> String {
         let pair = &self.keys.iter().find(|(known, _)| *known == kid).unwrap().1;
         let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::ES256) };
-        let claims = json!({"iss": "https://login.test", "aud": audience, "sub": subject, "exp": exp});
+        let mut claims =
+            json!({"iss": "https://login.test", "aud": "api://iris", "sub": "ann", "exp": now() + 600});
+        claims.as_object_mut().unwrap().extend(edits.as_object().unwrap().clone());
         jsonwebtoken::encode(&header, &claims, &key).unwrap()
     }
 
     fn good(&self, kid: &str, subject: &str) -> String {
-        self.token(kid, "api://iris", subject, now() + 600)
+        self.token(kid, &json!({"sub": subject}))
     }
 }
 
@@ -75,8 +77,10 @@ async fn a_key_set_in_a_file_opens_a_managed_service_to_its_issuer() {
     assert_eq!(replica.seen()[0].header("authorization"), "");
     let own = tokens::token(&tokens::issuer(&gateway), "iris", SystemTime::now());
     for (token, reason) in [
-        (issuer.token("a", "api://iris", "ann", now() - 60), "auth_expired"),
-        (issuer.token("a", "iris", "ann", now() + 600), "auth_invalid"),
+        (issuer.token("a", &json!({"exp": now() - 60})), "auth_expired"),
+        (issuer.token("a", &json!({"aud": "iris"})), "auth_invalid"),
+        (issuer.token("a", &json!({"iss": "https://other.test"})), "auth_invalid"),
+        (issuer.token("a", &json!({"nbf": now() + 300})), "auth_invalid"),
         (Issuer::new(&["a"]).good("a", "ann"), "auth_invalid"),
         (own, "auth_invalid"),
         (KEY.to_owned(), "auth_invalid"),
@@ -144,7 +148,7 @@ async fn the_last_keys_count_while_their_issuer_is_down() {
     // A key that it has is as good as ever, also for tokens not seen before.
     let answer = gateway.call(get("iris", bearer(&issuer.good("a", "cleo")))).await;
     assert_eq!(gateway.passed(&answer, 200).await["Subject"], "cleo");
-    let answer = gateway.call(get("iris", bearer(&issuer.token("a", "api://iris", "ann", 1)))).await;
+    let answer = gateway.call(get("iris", bearer(&issuer.token("a", &json!({"exp": 1}))))).await;
     gateway.refused(&answer, 401, "auth_expired").await;
 }
 
