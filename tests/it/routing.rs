@@ -1,10 +1,12 @@
 //! From a request line and a host to a service and its container's path, or to a refusal.
 
+mod hostile;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, KEY, Upstream, assert_record, config, service, service_of};
+use crate::harness::{Gateway, KEY, Upstream, assert_record, config, service, service_of};
 
 const HOSTS: &str = "    hosts: [iris.test]";
 
@@ -170,156 +172,6 @@ async fn what_no_service_opens_is_not_found() {
     assert_eq!(replica.accepted(), 0);
 }
 
-/// Spellings of another service's path (or of the own one) that some reader takes for it: T47 and T53 of the
-/// hardening list.
-const AMBIGUOUS: [&str; 40] = [
-    "//score",
-    "/score//",
-    "/./score",
-    "/score/.",
-    "/../score",
-    "/score/..",
-    "/x/../score",
-    "/%2e/score",
-    "/%2E%2E/score",
-    "/x/%2e%2e/score",
-    "/x/.%2e/score",
-    "/x/%2e./score",
-    "/x/..%2fscore",
-    "/x/..%2Fscore",
-    "/x/..%5cscore",
-    "/x/..\\score",
-    "/\\score",
-    "\\score",
-    "/score\\",
-    "/%2fscore",
-    "/%5cscore",
-    "/score%2f",
-    "/%73core",
-    "/s%63ore",
-    "/scor%65",
-    "/score%2Ejson",
-    "/score;x",
-    "/score;x=1/..",
-    "/;/score",
-    "/..;/score",
-    "/score%3bx",
-    "/score%00",
-    "/score%0a",
-    "/score%0d%0aX:1",
-    "/score%7f",
-    "/score%",
-    "/score%2",
-    "/score%zz",
-    "/x/%252e%252e/score",
-    "/x%252fscore",
-];
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ambiguous_spelling_of_a_path_is_refused_and_reaches_nobody() {
-    let replica = Upstream::echo().await;
-    let services = service_of("AKS none", "iris", replica.address, "")
-        + &service_of("AKS key", "secret", replica.address, HOSTS);
-    let gateway = Gateway::start(&config(&services)).await;
-    // Below each of these the spelling could mean the one service or the other.
-    let bases = [
-        "",
-        "/api/v1/service/iris",
-        "/api/v1/service/iris/../secret",
-        "https://iris.test",
-        "/api/v1/service",
-    ];
-    for base in bases {
-        for spelling in AMBIGUOUS {
-            // Without a slash the absolute form is no URL, and of the others this is the next segment's name.
-            let target = format!("{base}{spelling}");
-            let raw = format!("GET {target} HTTP/1.1\r\nHost: iris.test\r\n\r\n");
-            let answer = gateway.call(raw).await;
-            let what = format!("{target}: {}", answer.text());
-            assert_eq!((answer.status, answer.reason()), (400, "bad_request"), "{what}");
-            gateway.refused(&answer, 400, "bad_request").await;
-        }
-    }
-    assert_eq!(replica.accepted(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_a_path_at_all_is_refused_and_reaches_nobody() {
-    let replica = Upstream::echo().await;
-    let gateway = open(&replica).await;
-    for target in [
-        "/score#x",
-        "/score?x#y",
-        "/sc\u{f6}re",
-        "/score?\u{f6}",
-        "score",
-        "?x",
-        "//evil.example/score",
-        "/\\evil.example/score",
-        "///score",
-        "https://",
-        "https:///score",
-        "https://u@iris.test/score",
-        "https://u:p@iris.test/score",
-        "https://iris.test:99999/score",
-        "https://iris.test\\@evil.example/score",
-        "ftp://iris.test/score",
-        "iris.test:443",
-        "/score\u{0}",
-        "/score\t",
-    ] {
-        let answer = gateway.call(format!("GET {target} HTTP/1.1\r\nHost: iris.test\r\n\r\n")).await;
-        assert_eq!(answer.status, 400, "{target:?}");
-        gateway.refused(&answer, 400, "bad_request").await;
-    }
-    // An overlong or foreign escape has no second reading here: it is only a name that nobody has.
-    for target in ["/%c0%ae%c0%ae/score", "/%e0%80%af/score", "/score%ff", "/score%20"] {
-        let answer = gateway.call(format!("GET {target} HTTP/1.1\r\nHost: iris.test\r\n\r\n")).await;
-        gateway.refused(&answer, 404, "unknown_service").await;
-    }
-    assert_eq!(replica.accepted(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_can_be_read_in_two_ways_is_refused_and_its_connection_closed() {
-    let replica = Upstream::echo().await;
-    let gateway = open(&replica).await;
-    let long = format!("Host: {}.test\r\n", "a".repeat(300));
-    for host in [
-        "",
-        "Host:\r\n",
-        "Host: \r\n",
-        "Host: iris.test\r\nHost: iris.test\r\n",
-        "Host: iris.test\r\nhost: other.test\r\n",
-        "Host: iris.test, other.test\r\n",
-        "Host: user@iris.test\r\n",
-        "Host: iris.test/score\r\n",
-        "Host: iris.test/health?\r\n",
-        "Host: iris.test?x\r\n",
-        "Host: iris.test#x\r\n",
-        "Host: iris.test:99999\r\n",
-        "Host: iris.test:8443x\r\n",
-        "Host: iris.test:1:2\r\n",
-        "Host: iris test\r\n",
-        "Host: [::1\r\n",
-        "Host: [iris.test]\r\n",
-        "Host: %69ris.test\r\n",
-        "Host: iris\\test\r\n",
-        "Host : iris.test\r\n",
-        "Host: other.test\r\n iris.test\r\n",
-        &long,
-    ] {
-        let mut connection = gateway.connect().await;
-        connection.send(format!("GET /score HTTP/1.1\r\n{host}\r\n")).await;
-        let answer = connection.answer().await;
-        assert_eq!(answer.status, 400, "{host:?}");
-        assert_eq!(answer.header("connection"), "close", "{host:?}");
-        gateway.refused(&answer, 400, "bad_request").await;
-        assert_eq!(connection.rest().await, b"", "{host:?}");
-    }
-    assert_eq!(replica.accepted(), 0);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_host_of_an_absolute_target_wins_over_the_field() {
     let (one, other) = (Upstream::echo().await, Upstream::echo().await);
@@ -482,55 +334,4 @@ async fn the_refusal_of_head_has_a_head_and_no_body() {
         assert_record(&record, &json!({"Reason": "bad_request", "EndedBy": "gateway", "ResponseBytes": 0}));
     }
     assert_eq!(replica.seen().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_body_of_a_refused_call_is_never_run_as_a_request() {
-    let replica = Upstream::echo().await;
-    let limit = "    limits: { body_bytes: 64 }";
-    let services = service_of("AKS none", "iris", replica.address, limit)
-        + &service_of("AKS key", "locked", replica.address, "");
-    let gateway = Gateway::start(&config(&services)).await;
-    let hidden = request("GET", "/api/v1/service/iris/score?hidden", "");
-    assert!(hidden.len() > 64, "over the limit of iris");
-    let next = request("GET", "/api/v1/service/iris/score?next", "");
-    let mut expected = Vec::new();
-    for (method, service, status, reason) in [
-        ("POST", "locked", 401, "auth_missing"),
-        ("POST", "nobody", 404, "unknown_service"),
-        ("POST", "iris", 413, "body_too_large"),
-        ("PUT", "iris", 405, "bad_request"),
-    ] {
-        let target = format!("/api/v1/service/{service}/score");
-        let length = format!("Content-Length: {}\r\n", hidden.len());
-        let chunked = format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len());
-        let mut connection = gateway.connect().await;
-        connection.send(request(method, &target, &length) + &hidden + &next).await;
-        gateway.refused(&connection.answer().await, status, reason).await;
-        expected.push(served_next(&gateway, connection.try_answer().await).await);
-
-        // The length of this one is not known when it is refused: it is read to its end, or the connection closes.
-        if reason != "body_too_large" {
-            let mut connection = gateway.connect().await;
-            let head = request(method, &target, "Transfer-Encoding: chunked\r\n");
-            connection.send(head + &chunked + &next).await;
-            gateway.refused(&connection.answer().await, status, reason).await;
-            expected.push(served_next(&gateway, connection.try_answer().await).await);
-        }
-    }
-    let served = expected.into_iter().filter(|served| *served).count();
-    let seen = replica.seen();
-    assert_eq!(seen.len(), served);
-    assert!(seen.iter().all(|seen| seen.line() == "GET /score?next HTTP/1.1"), "{seen:?}");
-}
-
-/// Whether the call behind a refused one was served; if not, the connection was closed.
-async fn served_next(gateway: &Gateway, answer: Option<Answer>) -> bool {
-    match answer {
-        Some(answer) => {
-            gateway.passed(&answer, 200).await;
-            true
-        }
-        None => false,
-    }
 }

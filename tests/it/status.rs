@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 
@@ -123,7 +124,6 @@ async fn gated(gate: &Arc<Semaphore>) -> Upstream {
             while let Some(seen) = read_request(&mut tcp, &mut buffer, connection).await {
                 log.lock().unwrap().push(seen);
                 gate.acquire().await.unwrap().forget();
-                use tokio::io::AsyncWriteExt;
                 if tcp.write_all(&ok(b"{}")).await.is_err() {
                     return;
                 }

@@ -212,14 +212,8 @@ impl Connection {
     }
 
     async fn read_some(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => false,
-            Ok(read) => {
-                self.received.extend_from_slice(&buffer[..read]);
-                true
-            }
-        }
+        self.received.reserve(16 * 1024);
+        matches!(self.stream.read_buf(&mut self.received).await, Ok(read) if read > 0)
     }
 }
 
