@@ -24,7 +24,7 @@ pub use gateway::{
 pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, TlsStream, peer_certificate};
 pub use upstream::{Seen, Upstream, ok, read_request};
-pub use verdict::assert_record;
+pub use verdict::{assert_malformed, assert_record};
 
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
