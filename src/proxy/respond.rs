@@ -56,6 +56,11 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
         *response.body_mut() = Body::empty();
     }
     headers::finish_answer(response.headers_mut(), &exchange);
+    if error.kind == Kind::ClientGone {
+        // Whoever still reads gets the refusal; in the record the client has left.
+        drop(exchange);
+        return response.map(ResponseBody::without_record);
+    }
     exchange.answer(status, error.reason());
     response.map(|body| ResponseBody::new(body, exchange))
 }
@@ -160,7 +165,7 @@ const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode 
         Kind::ConnectFailed | Kind::UpstreamReset | Kind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
         Kind::UpstreamTimeout if managed => StatusCode::REQUEST_TIMEOUT,
         Kind::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        // Nobody is there to read it; 400 keeps the mapping total.
+        // Read only by a client that has closed its side alone.
         Kind::ClientGone => StatusCode::BAD_REQUEST,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
