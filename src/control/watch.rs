@@ -17,8 +17,10 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Reloads whenever the files have changed and then stayed the same for one [`INTERVAL`]: a certificate and its key are
 /// written one after the other. Never returns.
 pub async fn watch(reloader: Arc<Reloader>) {
-    let mut loaded = look(&reloader.files());
-    let mut last = loaded.clone();
+    // As if nothing had been loaded: what changed between the start and the first look is found by the first reload, which
+    // mostly finds nothing new.
+    let mut loaded = BTreeMap::new();
+    let mut last = look(&reloader.files());
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = look(&reloader.files());
