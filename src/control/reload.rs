@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RunningConfig;
 
-use super::config::{self, Config, DrainSettings, Loaded, Source};
-use super::publish::Publisher;
+use super::config::{self, Config, DrainSettings, Loaded, Problems, Source};
+use super::publish::{PublishError, Publisher};
 
 /// Keeps the running configuration up to date with its files.
 pub struct Reloader {
@@ -92,7 +92,7 @@ impl Reloader {
         let before = self.status.load_full();
         match config::load(&self.source) {
             Err(problems) => {
-                let cause = Cause::of_certificates(problems.concern_certificates());
+                let cause = Cause::from(&problems);
                 self.refuse(&before, None, (cause, problems.to_string()))
             }
             Ok(loaded) if loaded.hash == before.running_hash => {
@@ -118,7 +118,7 @@ impl Reloader {
                         self.apply(generation, loaded.hash)
                     }
                     Err(error) => {
-                        let cause = Cause::of_certificates(error.is_certificate());
+                        let cause = Cause::from(&error);
                         self.refuse(&before, Some(loaded.hash), (cause, error.to_string()))
                     }
                 }
@@ -171,8 +171,14 @@ enum Cause {
     Configuration,
 }
 
-impl Cause {
-    const fn of_certificates(concerned: bool) -> Self {
-        if concerned { Self::Certificate } else { Self::Configuration }
+impl From<&Problems> for Cause {
+    fn from(problems: &Problems) -> Self {
+        if problems.concern_certificates() { Self::Certificate } else { Self::Configuration }
+    }
+}
+
+impl From<&PublishError> for Cause {
+    fn from(error: &PublishError) -> Self {
+        if error.is_certificate() { Self::Certificate } else { Self::Configuration }
     }
 }

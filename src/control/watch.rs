@@ -31,7 +31,7 @@ pub async fn watch(reloader: Arc<Reloader>) {
         last = now;
         looks += 1;
         // A refused configuration may name a file that nobody watches yet, and that comes only now.
-        let retries = looks % LOOKS_PER_RETRY == 0 && reloader.status().error.is_some();
+        let retries = looks.is_multiple_of(LOOKS_PER_RETRY) && reloader.status().error.is_some();
         if settled && (last != loaded || retries) {
             // As it looked before the reload: what changes while that reads is seen at the next look. So is another list
             // of files, at the price of one reload that finds nothing new.
