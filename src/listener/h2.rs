@@ -25,6 +25,7 @@ use crate::wire::deadline::Deadline;
 use crate::wire::head::{Flaw, HeadError};
 
 use super::io::DownstreamIo;
+use super::stall;
 
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 100;
@@ -256,7 +257,13 @@ impl http_body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => stall::note_client_turn(self.body.write_patience()),
+            Poll::Ready(_) => {}
+            Poll::Pending => stall::note_replica_turn(),
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -265,6 +272,14 @@ impl http_body::Body for StreamBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if let Some(error) = stall::given_up() {
+            self.body.break_off(&error);
+        }
     }
 }
 
@@ -278,6 +293,6 @@ where
     F::Output: 'static,
 {
     fn execute(&self, task: F) {
-        lifecycle::spawn_local(task);
+        lifecycle::spawn_local(stall::watched(task));
     }
 }

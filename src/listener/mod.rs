@@ -11,6 +11,7 @@ mod handshake;
 mod io;
 mod proxy_protocol;
 mod settings;
+mod stall;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
