@@ -20,6 +20,12 @@ pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, with_
 pub use replica::{Call, Replica};
 pub use upstream::{Seen, Upstream, ok, read_request};
 
+/// Waits for `future`; panics after a bound that no healthy machine reaches, so that a failing test ends.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let bounded = tokio::time::timeout(Duration::from_secs(30), future).await;
+    bounded.unwrap_or_else(|_| panic!("it never came to pass: {what}"))
+}
+
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
     for _ in 0..1500 {
