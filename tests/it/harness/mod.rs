@@ -17,7 +17,7 @@ pub use authority::{Authority, Purpose};
 pub use client::{Answer, Connection, End, H2, h2_streams};
 pub use frames::{Frames, Outcome};
 pub use gateway::{Gateway, KEY, OTHER_KEY, config, score_request, service, with_plain_listener};
-pub use replica::{Call, Replica};
+pub use replica::Replica;
 pub use upstream::{Seen, Upstream, ok, read_request};
 
 /// Waits for `future`; panics after a bound that no healthy machine reaches, so that a failing test ends.
