@@ -294,8 +294,8 @@ impl http_body::Body for StreamBody {
 impl Drop for StreamBody {
     fn drop(&mut self) {
         if self.progress.is_stalled() {
-            let message = "the client made no room for its answer (limits.response_write_timeout)";
-            self.body.break_off(&Error::new(Kind::WriteTimeout, message));
+            let patience = self.body.write_patience();
+            self.body.break_off(&super::client_stalled(patience));
         }
     }
 }

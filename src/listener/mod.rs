@@ -15,10 +15,12 @@ mod settings;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use crate::error::{Error, Kind};
 use crate::lifecycle::{self, Phase};
 use crate::proxy::{ConnectionFacts, TlsFacts, Worker};
 use crate::telemetry::metrics::{ListenerMetrics, Refusal};
@@ -108,4 +110,10 @@ async fn serve(accepted: Accepted) {
         Alpn::H1 => h1::Connection::new(io, facts, worker, place).serve().await,
         Alpn::H2 => h2::serve(io, facts, worker, place).await,
     }
+}
+
+/// What a client is that stopped reading its answer, over either protocol.
+fn client_stalled(patience: Duration) -> Error {
+    let message = format!("the client took nothing for {patience:?} (limits.response_write_timeout)");
+    Error::new(Kind::WriteTimeout, message)
 }

@@ -122,6 +122,7 @@ mod tests {
                 "log.level changed from info to debug: restart to apply",
                 "telemetry.records.file.path changed from none to /r: restart to apply",
                 "telemetry.records.stdout changed from false to true: restart to apply",
+                "telemetry.privacy changed from standard to high: restart to apply",
             ]
         );
     }

@@ -13,6 +13,7 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
+use crate::listener::client_stalled;
 use crate::proxy::ResponseBody;
 use crate::wire::framing::{self, CHUNK_END, Framing};
 use crate::wire::head::{self, AnswerHead, ConnectionHeader};
@@ -29,7 +30,7 @@ impl Connection {
         let keep_alive = asked.keep_alive
             && !self.worker.drain.is_draining()
             && !matches!(framing, Framing::UntilClose)
-            && self.can_reuse(asked.expectation);
+            && self.can_reuse(parts.status, asked.expectation);
         let connection = if keep_alive { ConnectionHeader::KeepAlive } else { ConnectionHeader::Close };
         {
             let wire = &mut *self.wire.borrow_mut();
@@ -54,12 +55,14 @@ impl Connection {
         }
     }
 
-    /// Whether the rest of the request body, if any, will surely come and is short enough to be thrown away. A client
-    /// that asked first and was refused may send its body or leave it (RFC 9110 10.1.1): what comes then could be either.
-    fn can_reuse(&self, expectation: Expectation) -> bool {
+    /// Whether the rest of the request body, if any, will surely come and is short enough to be thrown away. It will not
+    /// from a client that has stalled (408); and one that asked first and was refused may send its body or leave it
+    /// (RFC 9110 10.1.1): what comes then could be either.
+    fn can_reuse(&self, status: StatusCode, expectation: Expectation) -> bool {
         let wire = self.wire.borrow();
         wire.decoder.as_ref().is_none_or(|decoder| {
-            expectation == Expectation::None && decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT)
+            let will_come = status != StatusCode::REQUEST_TIMEOUT && expectation == Expectation::None;
+            will_come && decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT)
         })
     }
 
@@ -163,9 +166,7 @@ impl Connection {
             }
             // Every wake-up of a pending write means that the client took something, or that time is up.
             if self.timer.is_set() && self.timer.poll_expired(cx).is_ready() {
-                let message =
-                    format!("the client took nothing for {patience:?} (limits.response_write_timeout)");
-                return Poll::Ready(Err(Error::new(Kind::WriteTimeout, message)));
+                return Poll::Ready(Err(client_stalled(patience)));
             }
             self.timer.set(Instant::now() + patience);
             self.timer.poll_expired(cx).map(|()| Err(client_gone()))

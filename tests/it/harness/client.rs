@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::in_time;
+
 /// What a gateway answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -155,7 +157,7 @@ impl Connection {
     pub async fn ending(&mut self) -> (Vec<u8>, End) {
         let mut buffer = [0; 16 * 1024];
         let end = loop {
-            match self.stream.read(&mut buffer).await {
+            match in_time("the gateway closes", self.stream.read(&mut buffer)).await {
                 Ok(0) => break End::Clean,
                 Ok(read) => self.received.extend_from_slice(&buffer[..read]),
                 Err(_) => break End::Cut,
@@ -213,7 +215,8 @@ impl Connection {
 
     async fn read_some(&mut self) -> bool {
         self.received.reserve(16 * 1024);
-        matches!(self.stream.read_buf(&mut self.received).await, Ok(read) if read > 0)
+        let read = self.stream.read_buf(&mut self.received);
+        matches!(in_time("the gateway sends", read).await, Ok(read) if read > 0)
     }
 }
 

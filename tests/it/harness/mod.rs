@@ -21,10 +21,16 @@ pub use frames::{Frames, Outcome};
 pub use gateway::{
     Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
 };
-pub use replica::{Call, Replica};
-pub use tls_client::{TlsClient, TlsStream, peer_certificate};
+pub use replica::Replica;
+pub use tls_client::{TlsClient, peer_certificate};
 pub use upstream::{Seen, Upstream, ok, read_request};
 pub use verdict::{assert_malformed, assert_record};
+
+/// Waits for `future`; panics after a bound that no healthy machine reaches, so that a failing test ends.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let bounded = tokio::time::timeout(Duration::from_secs(30), future).await;
+    bounded.unwrap_or_else(|_| panic!("it never came to pass: {what}"))
+}
 
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {

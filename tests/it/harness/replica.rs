@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::in_time;
 use super::upstream::{Seen, read_request};
 
 /// A listener on a free port whose connections the test accepts when it likes.
@@ -27,7 +28,7 @@ impl Replica {
 
     /// The next connection.
     pub async fn accept(&self) -> Call {
-        let (tcp, _) = self.listener.accept().await.unwrap();
+        let (tcp, _) = in_time("the gateway connects", self.listener.accept()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         Call { tcp, buffer: Vec::new() }
     }
@@ -43,7 +44,7 @@ impl Replica {
 impl Call {
     /// Reads a whole request.
     pub async fn request(&mut self) -> Seen {
-        let request = read_request(&mut self.tcp, &mut self.buffer, 0).await;
+        let request = in_time("a request", read_request(&mut self.tcp, &mut self.buffer, 0)).await;
         request.expect("the gateway closed before its request was whole")
     }
 
@@ -82,6 +83,7 @@ impl Call {
     }
 
     async fn fill(&mut self) -> bool {
-        matches!(self.tcp.read_buf(&mut self.buffer).await, Ok(read) if read > 0)
+        let read = in_time("the gateway sends or closes", self.tcp.read_buf(&mut self.buffer)).await;
+        matches!(read, Ok(read) if read > 0)
     }
 }
