@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use client::{Answer, Connection, H2};
 pub use gateway::{Gateway, KEY, OTHER_KEY, config, prepare, score_request, service};
-pub use tls_client::{TlsClient, TlsStream, peer_certificate};
+pub use tls_client::{TlsClient, peer_certificate};
 pub use upstream::{Seen, Upstream, ok, read_request};
 
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
@@ -25,4 +25,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe:
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it never came to pass: {what}");
+}
+
+/// What `future` gives; panics after a bound that no healthy machine reaches, so that a hang is a failure.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let bound = tokio::time::timeout(Duration::from_secs(30), future).await;
+    bound.unwrap_or_else(|_| panic!("it never came to pass: {what}"))
 }
