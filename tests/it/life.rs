@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::harness::{
     Connection, Gateway, H2, KEY, OTHER_KEY, Upstream, config, eventually, prepare, score_request, service,
+    soon,
 };
 
 /// No healthy machine takes that long; what is shown to be quick is compared with far longer configured waits.
@@ -152,8 +153,22 @@ struct Process {
 
 impl Process {
     async fn start(config: &str, notify: Option<&Path>) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_scoregate")), config, notify).await
+    }
+
+    /// Starts the binary with at most so many file descriptors.
+    async fn start_with_descriptors(limit: u32, config: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            &format!("ulimit -n {limit}; exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_scoregate"),
+        ]);
+        Self::start_by(shell, config, None).await
+    }
+
+    async fn start_by(mut command: Command, config: &str, notify: Option<&Path>) -> Self {
         let (dir, certificates) = prepare(config);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_scoregate"));
         command.args(["run", "-c"]).arg(dir.path().join("scoregate.yaml"));
         command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("RUST_LOG");
         if let Some(socket) = notify {
@@ -390,4 +405,20 @@ async fn a_panic_ends_one_call_with_500_and_a_record_and_the_connection_goes_on(
     let internal: Vec<_> = internal.map(|record| (&record["Service"], &record["StatusCode"])).collect();
     assert_eq!(internal, [(&"broken".into(), &500.into()); 2]);
     gateway.until_metric(r#"scoregate_requests_in_flight{service="broken"}"#, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_when_there_are_some() {
+    let upstream = Upstream::echo().await;
+    let config = config(&service("iris", upstream.address, ""));
+    let process = Process::start_with_descriptors(128, &config).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(process.address()).await.unwrap());
+    }
+    eventually("the log line", async || process.file("stderr").contains("accept fails").then_some(())).await;
+    // Each worker tries again ten times a second and tells it once.
+    assert!(process.file("stderr").matches("accept fails").count() <= 4, "{}", process.file("stderr"));
+    drop(silent);
+    assert_eq!(soon("an answer", process.score(KEY)).await, 200);
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::{
     Connection, Gateway, H2, KEY, OTHER_KEY, TlsClient, Upstream, config, eventually, ok, read_request,
-    score_request, service,
+    score_request, service, soon,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -308,7 +308,7 @@ async fn an_h2_stream_without_window_ends_as_stalled_and_its_neighbours_go_on() 
     // The other one is reset after what its window held.
     let mut taken = 0;
     let error = loop {
-        match stalled.data().await {
+        match soon("the reset", stalled.data()).await {
             Some(Ok(data)) => taken += data.len(),
             Some(Err(error)) => break error,
             None => panic!("the answer ended well"),
@@ -331,7 +331,8 @@ async fn an_h2_client_that_opens_no_window_at_all_stalls_the_smallest_answer() {
     let gateway = Gateway::start(&config(&service("small", small.address, patience))).await;
     let mut requests = h2_with_window(&gateway, 0).await;
     let answer = requests.send_request(h2_request("small"), true).unwrap().0.await.unwrap();
-    assert!(answer.into_body().data().await.unwrap().is_err());
+    let mut body = answer.into_body();
+    assert!(soon("the reset", body.data()).await.unwrap().is_err());
     assert_ended(&next(&gateway, 0).await, 200, "client_stalled", "gateway");
 }
 

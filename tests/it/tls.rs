@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{
     Connection, Gateway, H2, KEY, TlsClient, Upstream, config, eventually, peer_certificate, prepare,
-    score_request, service,
+    score_request, service, soon,
 };
 
 const ONE_PAIR: &str = "{ cert: certs/server.pem, key: certs/server.key }";
@@ -413,8 +413,8 @@ async fn a_handshake_that_does_not_get_on_is_closed_at_its_deadline_and_good_cli
     let mut half = Connection::plain(gateway.address).await;
     half.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
     assert_eq!(gateway.score("iris", Some(KEY), "1").await.status, 200);
-    assert!(silent.rest().await.is_empty());
-    assert!(half.rest().await.is_empty());
+    assert!(soon("the close", silent.rest()).await.is_empty());
+    assert!(soon("the close", half.rest()).await.is_empty());
     gateway.until_metric(&failures("timeout"), 2.0).await;
     gateway.until_metric(r#"scoregate_connections_open{listener="public"}"#, 0.0).await;
 }
@@ -426,7 +426,7 @@ async fn plain_http_on_the_tls_port_is_closed_without_an_answer_and_counted() {
     for bytes in [score_request("iris", Some(KEY), "1").into_bytes(), vec![b'A'; 100 * 1024]] {
         let mut connection = Connection::plain(gateway.address).await;
         connection.try_send(&bytes).await;
-        let rest = connection.rest().await;
+        let rest = soon("the close", connection.rest()).await;
         assert!(!rest.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&rest));
     }
     gateway.until_metric(&failures("not_tls"), 2.0).await;
@@ -477,7 +477,7 @@ async fn over_the_cap_a_connection_waits_for_a_place() {
     let open = r#"scoregate_connections_open{listener="public"}"#;
     assert_eq!(gateway.metric(open).await, 2.0);
     drop(first);
-    let mut third = third.await.unwrap();
+    let mut third = soon("a free place", third).await.unwrap();
     third.send(score_request("iris", Some(KEY), "1")).await;
     assert_eq!(third.answer().await.status, 200);
     assert_eq!(gateway.metric(open).await, 2.0);

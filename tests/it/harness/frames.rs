@@ -79,11 +79,6 @@ impl Frames {
         self.send(DATA, if end { END_STREAM } else { 0 }, stream, data).await;
     }
 
-    /// Sends RST_STREAM with code CANCEL.
-    pub async fn cancel(&mut self, stream: u32) {
-        self.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes()).await;
-    }
-
     /// Reads until `stream` has ended, one way or another.
     pub async fn outcome(&mut self, stream: u32) -> Outcome {
         let mut status = 0;

@@ -42,3 +42,9 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe:
     }
     panic!("it never came to pass: {what}");
 }
+
+/// What `future` gives; panics after a bound that no healthy machine reaches, so that a hang is a failure.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let bound = tokio::time::timeout(Duration::from_secs(30), future).await;
+    bound.unwrap_or_else(|_| panic!("it never came to pass: {what}"))
+}

@@ -77,11 +77,6 @@ impl Call {
         self.buffer
     }
 
-    /// Breaks the connection off by a reset.
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO)).unwrap();
-    }
-
     async fn fill(&mut self) -> bool {
         let read = in_time("the gateway sends or closes", self.tcp.read_buf(&mut self.buffer)).await;
         matches!(read, Ok(read) if read > 0)
