@@ -17,6 +17,7 @@ use crate::control::{self, Observe, Publisher, Reloader};
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
+use crate::telemetry::metrics::KeySetReading;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
 /// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
@@ -57,6 +58,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
         let jwks = JwksRegistry::default();
+        show_key_sets(&metrics, jwks.clone());
         let publisher = Publisher::start(config, Arc::clone(&metrics), jwks.clone())?;
         let observe = match config.observe {
             Some(observe) => {
@@ -157,6 +159,15 @@ impl Gateway {
     }
 }
 
+/// Has `metrics` show how the key sets of outside issuers stand.
+fn show_key_sets(metrics: &Metrics, jwks: JwksRegistry) {
+    metrics.show_key_sets(move || {
+        let sets = jwks.status().into_iter();
+        sets.map(|set| KeySetReading { source: set.source, keys: set.keys.unwrap_or(0), age: set.age })
+            .collect()
+    });
+}
+
 /// Between two looks at the connections still open in a drain.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Longest wait for the last records to reach the disk.
@@ -213,7 +224,7 @@ impl DataPlane {
             let (metrics, phases) = (Arc::clone(&self.metrics), self.phases.clone());
             let runtime = move || {
                 let worker = Worker::new(published, records.worker(), metrics, Drain::default());
-                run_worker(Rc::new(worker), listening, phases)
+                run_worker(&Rc::new(worker), listening, phases)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.push(thread.spawn(move || {
@@ -231,16 +242,16 @@ impl DataPlane {
 
 /// Runs one worker until the process is cut. What is still under way then is dropped with the runtime, and every call
 /// leaves its record in the worker's buffer, which is handed over last.
-fn run_worker(worker: Rc<Worker>, listening: Vec<Listening>, phases: PhaseReceiver) -> std::io::Result<()> {
+fn run_worker(worker: &Rc<Worker>, listening: Vec<Listening>, phases: PhaseReceiver) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async {
         lifecycle::spawn_local(worker.records.clone().flush_in_time());
-        lifecycle::spawn_local(sweep(Rc::clone(&worker)));
+        lifecycle::spawn_local(sweep(Rc::clone(worker)));
         for listening in listening {
-            let worker = Rc::clone(&worker);
+            let worker = Rc::clone(worker);
             lifecycle::spawn_local(async move {
                 if let Err(error) = listener::run(listening, worker).await {
                     tracing::error!(%error, "a listener failed");

@@ -12,6 +12,7 @@ mod schema;
 mod tokens;
 mod version;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -111,7 +112,8 @@ impl Cli {
             // Whoever read the output (`| head`) has seen enough.
             Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
             Err(error) => {
-                eprintln!("scoregate: {error:#}");
+                // With standard error gone there is nobody left to tell.
+                let _ = writeln!(err, "scoregate: {error:#}");
                 ExitCode::FAILURE
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(source) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprintln!("{problems}");
+            writeln!(std::io::stderr(), "{problems}")?;
             return Ok(ExitCode::FAILURE);
         }
     };

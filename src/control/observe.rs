@@ -83,24 +83,18 @@ impl Observe {
                 response
             }
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
-            "/readyz" | "/healthz" => {
-                let verbose = request
-                    .uri()
-                    .query()
-                    .is_some_and(|query| query.split('&').any(|q| q.starts_with("verbose")));
-                self.readiness(verbose)
-            }
+            "/readyz" | "/healthz" => self.readiness(Detail::asked(request.uri().query())),
             "/config/status" => self.config_status(),
             _ => text(StatusCode::NOT_FOUND, "/metrics, /livez, /readyz, /config/status\n".to_owned()),
         }
     }
 
     /// In the manner of the Kubernetes API server: `ok`, or one line per check.
-    fn readiness(&self, verbose: bool) -> Response<Full<Bytes>> {
+    fn readiness(&self, detail: Detail) -> Response<Full<Bytes>> {
         let phase = *self.phases.borrow();
         let ready = phase == Phase::Running;
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        if ready && !verbose {
+        if ready && detail == Detail::Verdict {
             return text(status, "ok\n".to_owned());
         }
         let config = self.reloader.status();
@@ -135,6 +129,23 @@ impl Observe {
         let content_type = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         response
+    }
+}
+
+/// How much `/readyz` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// `ok`, or the checks if one fails.
+    Verdict,
+    /// A line per check.
+    Checks,
+}
+
+impl Detail {
+    /// `?verbose`, as the Kubernetes API server takes it.
+    fn asked(query: Option<&str>) -> Self {
+        let is_verbose = |part: &str| part.split('=').next() == Some("verbose");
+        if query.is_some_and(|query| query.split('&').any(is_verbose)) { Self::Checks } else { Self::Verdict }
     }
 }
 

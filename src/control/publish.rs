@@ -47,6 +47,8 @@ impl Publisher {
         let next = build(config, &self.published.load(), &self.metrics, &self.jwks)?;
         let generation = next.generation;
         self.published.store(Arc::new(next));
+        // A key set file may be what has changed.
+        self.jwks.refresh();
         Ok(generation)
     }
 

@@ -17,23 +17,22 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Reloads whenever the files have changed and then stayed the same for one [`INTERVAL`]: a certificate and its key are
 /// written one after the other. Never returns.
 pub async fn watch(reloader: Arc<Reloader>) {
-    let mut loaded = look(&reloader.files());
-    let mut last = loaded.clone();
+    // As if nothing had been loaded: what changed between the start and the first look is found by the first reload, which
+    // mostly finds nothing new.
+    let mut loaded = BTreeMap::new();
+    let mut last = look(&reloader.files());
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = look(&reloader.files());
         let settled = now == last;
         last = now;
         if settled && last != loaded {
+            // As it looked before the reload: what changes while that reads is seen at the next look. So is another list
+            // of files, at the price of one reload that finds nothing new.
+            loaded.clone_from(&last);
             let reloader = Arc::clone(&reloader);
-            let reloaded = tokio::task::spawn_blocking(move || {
-                reloader.reload();
-                look(&reloader.files())
-            });
-            if let Ok(files) = reloaded.await {
-                // Another list of files may be in force now; what it looked like at the reload is what is loaded.
-                last.clone_from(&files);
-                loaded = files;
+            if let Err(error) = tokio::task::spawn_blocking(move || reloader.reload()).await {
+                tracing::error!(%error, "the reload failed");
             }
         }
     }

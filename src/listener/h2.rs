@@ -1,5 +1,7 @@
 //! The HTTP/2 server side of one connection, on hyper; each stream is a call of its own.
 
+mod stall;
+
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,12 +20,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::lifecycle::{self, Phase};
+use crate::lifecycle::Phase;
 use crate::proxy::{self, ConnectionFacts, Inbound, ResponseBody, Worker};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
+use crate::wire::head::{Flaw, HeadError};
 
 use super::io::DownstreamIo;
+use stall::{Progress, StreamExecutor};
 
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 100;
@@ -39,6 +43,8 @@ const HEADER_LIST: u32 = 64 * 1024;
 const MAX_FIELDS: usize = 100;
 /// Pings to a client that is silent while calls are under way, and the longest wait for their answer.
 const PING: Duration = Duration::from_secs(20);
+/// After the GOAWAY: how long a connection without calls stays for a client that does not read what it was sent.
+const GOODBYE: Duration = Duration::from_secs(30);
 
 /// Serves streams until either side closes.
 pub(super) async fn serve(io: DownstreamIo, facts: ConnectionFacts, worker: Rc<Worker>, listener: usize) {
@@ -49,16 +55,17 @@ pub(super) async fn serve(io: DownstreamIo, facts: ConnectionFacts, worker: Rc<W
     });
     let facts = Rc::new(facts);
     let last_call = Rc::new(Cell::new(Instant::now()));
+    let progress = Progress::default();
     let service = {
-        let (facts, last_call) = (Rc::clone(&facts), Rc::clone(&last_call));
+        let (facts, last_call, progress) = (Rc::clone(&facts), Rc::clone(&last_call), progress.clone());
         service_fn(move |request| {
             last_call.set(Instant::now());
             // Boxed because hyper moves the future of a stream several times before it polls it.
-            Box::pin(call(Rc::clone(&worker), Rc::clone(&facts), request))
+            Box::pin(call(Rc::clone(&worker), Rc::clone(&facts), progress.clone(), request))
         })
     };
     let connection = pin!(
-        http2::Builder::new(LocalExecutor)
+        http2::Builder::new(StreamExecutor(progress))
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -88,11 +95,11 @@ trait GracefulConnection: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<S> GracefulConnection for http2::Connection<TokioIo<DownstreamIo>, S, LocalExecutor>
+impl<S> GracefulConnection for http2::Connection<TokioIo<DownstreamIo>, S, StreamExecutor>
 where
     S: hyper::service::HttpService<Incoming, ResBody = StreamBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    LocalExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, StreamBody>,
+    StreamExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, StreamBody>,
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         http2::Connection::graceful_shutdown(self);
@@ -109,6 +116,13 @@ impl<C: GracefulConnection, D: Future<Output = ()>> Driven<'_, C, D> {
                 return Poll::Ready(ended);
             }
             if is_ending {
+                // hyper waits for ever for a client that takes no more; calls have deadlines of their own.
+                while rest.poll_expired(cx).is_ready() {
+                    if !self.has_calls() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    rest.set(Instant::now() + GOODBYE);
+                }
                 return Poll::Pending;
             }
             rest.set(self.last_call.get() + self.idle);
@@ -119,6 +133,7 @@ impl<C: GracefulConnection, D: Future<Output = ()>> Driven<'_, C, D> {
                 cx.waker().wake_by_ref();
             } else if rests || drains {
                 is_ending = true;
+                rest.set(Instant::now() + GOODBYE);
                 self.connection.as_mut().graceful_shutdown();
                 cx.waker().wake_by_ref();
             }
@@ -136,24 +151,28 @@ impl<C: GracefulConnection, D: Future<Output = ()>> Driven<'_, C, D> {
 async fn call(
     worker: Rc<Worker>,
     facts: Rc<ConnectionFacts>,
+    progress: Progress,
     request: Request<Incoming>,
 ) -> Result<Response<StreamBody>, Infallible> {
     let held = Rc::clone(&facts);
     let response = match inbound(request) {
         Ok(inbound) => proxy::serve(worker, facts, inbound).await,
-        Err(error) => proxy::refuse(&worker, &facts, &error),
+        Err(refused) => proxy::refuse(&worker, &facts, &refused),
     };
-    Ok(response.map(|body| StreamBody { body, _connection: held }))
+    Ok(response.map(|body| StreamBody { body, progress, _connection: held }))
 }
 
-fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
+fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
     let (mut parts, incoming) = request.into_parts();
     let authority = authority(&parts.uri, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let head_bytes = list_size(&parts.headers) + target.len() + authority.len();
     if parts.headers.len() > MAX_FIELDS {
-        let message = format!("the request has more than {MAX_FIELDS} header fields");
-        return Err(Error::new(Kind::HeadersTooLarge, message));
+        return Err(HeadError::TooManyFields { limit: MAX_FIELDS });
+    }
+    if parts.headers.values().any(has_outer_blank) {
+        let problem = "a field value begins or ends with a blank";
+        return Err(HeadError::Malformed(Flaw::Field, problem));
     }
     // `te: trailers` is the one connection field that HTTP/2 allows (RFC 9113 8.2.2); gRPC servers insist on it.
     let keeps_te = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
@@ -181,8 +200,8 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, Error> {
 }
 
 /// `:authority`, or `Host` where it is missing; two different ones are refused (RFC 9113 8.3.1).
-fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error> {
-    let malformed = |problem| Error::new(Kind::Malformed, problem);
+fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, HeadError> {
+    let malformed = |problem| HeadError::Malformed(Flaw::Host, problem);
     let host = headers.get(header::HOST);
     match (uri.authority().map(|authority| authority.as_str()), host) {
         (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
@@ -194,6 +213,12 @@ fn authority(uri: &http::Uri, headers: &HeaderMap) -> Result<HeaderValue, Error>
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => Err(malformed("the request names no host")),
     }
+}
+
+/// What RFC 9113 8.2.1 calls malformed and the `h2` crate lets through.
+fn has_outer_blank(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 fn list_size(headers: &HeaderMap) -> usize {
@@ -233,9 +258,10 @@ fn broken(error: &hyper::Error) -> Error {
     Error::new(kind, "the request body ended before it was complete").with_detail(error)
 }
 
-/// An answer's body with a hold on its connection, which thereby knows that it is not at rest.
+/// An answer's body. It tells its task whom it waits for, and by its hold on the connection, that this is not at rest.
 struct StreamBody {
     body: ResponseBody,
+    progress: Progress,
     _connection: Rc<ConnectionFacts>,
 }
 
@@ -247,7 +273,13 @@ impl http_body::Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => self.progress.waits_for_client(self.body.write_patience()),
+            Poll::Ready(_) => {}
+            Poll::Pending => self.progress.waits_for_model(),
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -259,16 +291,11 @@ impl http_body::Body for StreamBody {
     }
 }
 
-/// Runs hyper's stream tasks on this worker.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, task: F) {
-        lifecycle::spawn_local(task);
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if self.progress.is_stalled() {
+            let message = "the client made no room for its answer (limits.response_write_timeout)";
+            self.body.break_off(&Error::new(Kind::WriteTimeout, message));
+        }
     }
 }

@@ -88,7 +88,7 @@ async fn serve(accepted: Accepted) {
     };
     let Some(tls) = &listener.tls else {
         drop(snapshot);
-        let facts = ConnectionFacts { client, tls: None };
+        let facts = ConnectionFacts::new(client, None);
         return h1::Connection::new(DownstreamIo::Plain(tcp), facts, worker, place).serve().await;
     };
     let certificates = Arc::clone(&tls.certificates);
@@ -102,8 +102,7 @@ async fn serve(accepted: Accepted) {
             return metrics.handshake_failed(error.failure());
         }
     };
-    let facts =
-        ConnectionFacts { client, tls: Some(TlsFacts { server_name: established.sni, certificates }) };
+    let facts = ConnectionFacts::new(client, Some(TlsFacts { server_name: established.sni, certificates }));
     let io = DownstreamIo::Tls(established.stream);
     match established.alpn {
         Alpn::H1 => h1::Connection::new(io, facts, worker, place).serve().await,

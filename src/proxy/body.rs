@@ -99,7 +99,8 @@ impl http_body::Body for RequestBody {
 /// An answer's body. It carries the exchange: when it is dropped, the record is written.
 pub struct ResponseBody {
     body: Body,
-    exchange: Box<Exchange>,
+    /// `None` for what never became a call.
+    exchange: Option<Box<Exchange>>,
 }
 
 impl ResponseBody {
@@ -107,19 +108,27 @@ impl ResponseBody {
         if body.is_end_stream() {
             exchange.complete();
         }
-        Self { body, exchange }
+        Self { body, exchange: Some(exchange) }
+    }
+
+    /// The answer to what never became a call: no record is left.
+    pub(super) const fn without_record(body: Body) -> Self {
+        Self { body, exchange: None }
     }
 
     /// The answer could not be handed over: the client is gone or does not read. To be called before the drop.
     pub fn break_off(&mut self, error: &Error) {
-        self.exchange.reopen();
-        self.exchange.break_off(error);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.reopen();
+            exchange.break_off(error);
+        }
     }
 
     /// Longest wait for the client to take the next piece (`limits.response_write_timeout`).
     #[must_use]
     pub fn write_patience(&self) -> Duration {
-        self.exchange.service().map_or(DEFAULT_WRITE_PATIENCE, |service| service.limits.response_write)
+        let service = self.exchange.as_ref().and_then(|exchange| exchange.service());
+        service.map_or(DEFAULT_WRITE_PATIENCE, |service| service.limits.response_write)
     }
 }
 
@@ -131,19 +140,20 @@ impl http_body::Body for ResponseBody {
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Self { body, exchange } = self.get_mut();
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let Some(exchange) = exchange else { return polled };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    this.exchange.record.response_bytes += data.len() as u64;
+                    exchange.record.response_bytes += data.len() as u64;
                 }
-                if this.body.is_end_stream() {
-                    this.exchange.complete();
+                if body.is_end_stream() {
+                    exchange.complete();
                 }
             }
-            Poll::Ready(Some(Err(error))) => this.exchange.break_off(error),
-            Poll::Ready(None) => this.exchange.complete(),
+            Poll::Ready(Some(Err(error))) => exchange.break_off(error),
+            Poll::Ready(None) => exchange.complete(),
             Poll::Pending => {}
         }
         polled

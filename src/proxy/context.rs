@@ -15,7 +15,8 @@ use crate::telemetry::InFlight;
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
 use crate::upstream::InFlightGuard;
 
-use super::{ConnectionFacts, Inbound, Service, Snapshot, Worker, headers};
+use super::worker::WorkerSnapshot;
+use super::{ConnectionFacts, Inbound, Service, Worker, headers};
 
 /// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
 /// writes its one record.
@@ -46,7 +47,7 @@ enum Progress {
 
 /// The service that the call found, in the snapshot that the call began with.
 struct ServedBy {
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: WorkerSnapshot,
     service: usize,
     #[expect(dead_code, reason = "held for its drop")]
     in_flight: InFlight,
@@ -60,8 +61,9 @@ struct Held {
 }
 
 /// What the answer's head carries whoever makes it.
-#[derive(Default)]
 pub(super) struct AnswerFacts {
+    /// The request's id.
+    pub request_id: HeaderValue,
     /// The origin that may read the answer (CORS).
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
@@ -89,6 +91,7 @@ impl Exchange {
 
     /// Begins the exchange of a call whose head could not be read.
     pub fn nameless(worker: &Rc<Worker>, connection: &ConnectionFacts) -> Box<Self> {
+        let request_id = RequestId::new();
         Box::new(Self {
             record: Record {
                 method: None,
@@ -96,7 +99,7 @@ impl Exchange {
                 compute_type: None,
                 url: RequestUrl { tls: connection.tls.is_some(), ..RequestUrl::default() },
                 status: STATUS_CLIENT_GONE,
-                request_id: RequestId::new(),
+                request_id,
                 time: SystemTime::now(),
                 duration: std::time::Duration::ZERO,
                 service: None,
@@ -119,7 +122,11 @@ impl Exchange {
                 first_byte: None,
                 stream: None,
             },
-            answer: AnswerFacts::default(),
+            answer: AnswerFacts {
+                request_id: headers::id_value(&request_id),
+                allowed_origin: None,
+                deployment: None,
+            },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
             started: Instant::now(),
@@ -131,7 +138,7 @@ impl Exchange {
     }
 
     /// The call has found its service.
-    pub fn serve_by(&mut self, snapshot: &Rc<Arc<Snapshot>>, place: usize) {
+    pub fn serve_by(&mut self, snapshot: &WorkerSnapshot, place: usize) {
         let service = &snapshot.services[place];
         self.record.service = Some(Arc::clone(&service.name));
         self.record.compute_type = Some(service.compute_type);
@@ -193,10 +200,10 @@ impl Exchange {
 
     fn settle(&mut self) {
         if self.progress != Progress::Done {
-            let cut = self.worker.drain.phase() == Phase::Cut;
             self.set_reason(if std::thread::panicking() {
                 Reason::Internal
-            } else if cut {
+            } else if self.worker.drain.phase() == Phase::Cut {
+                self.log_cut();
                 Reason::Draining
             } else {
                 Reason::ClientGone
@@ -208,6 +215,13 @@ impl Exchange {
         if self.record.first_byte.is_some() {
             self.record.stream = self.answered.map(|answered| now - answered);
         }
+    }
+
+    fn log_cut(&self) {
+        let record = &self.record;
+        let (service, replica) = (record.service.as_deref(), record.replica.as_deref());
+        let (request_id, elapsed) = (record.request_id.as_str(), self.started.elapsed());
+        tracing::warn!(service, replica, request_id, ?elapsed, "call cut: drain.timeout is over");
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::catalog::AuthMode;
+use crate::telemetry::record::RequestId;
 
 use super::ConnectionFacts;
 use super::context::Exchange;
@@ -26,21 +27,23 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Longest client request id that is kept (the managed front end's limit, in letters).
 const CLIENT_REQUEST_ID_LEN: usize = 40;
 
-/// Fields that say who the caller is or what the gateway decided: never taken from a client, in no spelling. `true` in
-/// the model's eyes must be true. Order is the order of the name's length, which is how most are told apart.
-const OURS: [HeaderName; 12] = [
-    REQUEST_ID,
-    MS_REQUEST_ID,
-    CLIENT_REQUEST_ID,
-    REASON,
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    header::FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("true-client-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-client-cert"),
+/// Fields that say who the caller is, what the gateway decided or how a message is framed: never taken from a client, in
+/// no spelling. What the model reads in them must be true.
+const OURS: [&str; 14] = [
+    "x-request-id",
+    "x-ms-request-id",
+    "x-ms-client-request-id",
+    "x-scoregate-reason",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-client-cert",
+    "x-real-ip",
+    "true-client-ip",
+    "forwarded",
+    "content-length",
+    "transfer-encoding",
 ];
 
 /// Turns a client's fields into those that the replica sees.
@@ -50,21 +53,16 @@ pub(super) fn prepare_request(
     exchange: &Exchange,
     mode: AuthMode,
 ) {
-    for name in &OURS {
-        headers.remove(name);
-    }
-    remove_underscore_twins(headers);
+    remove_ours(headers);
     if mode != AuthMode::None {
         // The credential is the gateway's business; the model must not be able to log or leak it.
         headers.remove(header::AUTHORIZATION);
     }
-    headers.insert(REQUEST_ID, id_value(exchange));
+    headers.insert(REQUEST_ID, exchange.answer.request_id.clone());
     if let Some(id) = &exchange.record.client_request_id {
         headers.insert(CLIENT_REQUEST_ID, id.clone());
     }
-    if let Ok(address) = HeaderValue::try_from(connection.client.ip().to_string()) {
-        headers.insert(X_FORWARDED_FOR, address);
-    }
+    headers.insert(X_FORWARDED_FOR, connection.forwarded_for.clone());
     let scheme = if connection.tls.is_some() { "https" } else { "http" };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
 }
@@ -83,9 +81,7 @@ pub(super) fn set_host(headers: &mut HeaderMap, host: &HeaderValue) {
 
 /// Sets what every answer of the gateway carries, whoever made it.
 pub(super) fn finish_answer(headers: &mut HeaderMap, exchange: &Exchange) {
-    let id = id_value(exchange);
-    headers.insert(MS_REQUEST_ID, id.clone());
-    headers.insert(REQUEST_ID, id);
+    set_request_id(headers, &exchange.answer.request_id);
     match &exchange.record.client_request_id {
         Some(id) => headers.insert(CLIENT_REQUEST_ID, id.clone()),
         None => headers.remove(CLIENT_REQUEST_ID),
@@ -93,10 +89,26 @@ pub(super) fn finish_answer(headers: &mut HeaderMap, exchange: &Exchange) {
     if let Some(deployment) = &exchange.answer.deployment {
         headers.insert(DEPLOYMENT, deployment.clone());
     }
-    if let Some(origin) = &exchange.answer.allowed_origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if exchange.service().is_some_and(|service| service.cors.is_some()) {
+        set_cors(headers, exchange);
     }
+}
+
+/// Who may read the answer is the service's rule alone: what the replica says of it (the stock container has a switch
+/// for that) could only widen it. Caches are told that it depends on the asking origin, whoever asked.
+fn set_cors(headers: &mut HeaderMap, exchange: &Exchange) {
+    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    match &exchange.answer.allowed_origin {
+        Some(origin) => headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()),
+        None => headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN),
+    };
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+/// Sets the ids by which an answer can be found again.
+pub(super) fn set_request_id(headers: &mut HeaderMap, id: &HeaderValue) {
+    headers.insert(MS_REQUEST_ID, id.clone());
+    headers.insert(REQUEST_ID, id.clone());
 }
 
 /// The caller's `x-ms-client-request-id`, reduced to letters, digits, `-` and `_` and to 40 of them; `None` if nothing
@@ -111,25 +123,24 @@ pub(super) fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(clean)).ok().filter(|clean| !clean.is_empty())
 }
 
-fn id_value(exchange: &Exchange) -> HeaderValue {
-    HeaderValue::from_str(exchange.record.request_id.as_str()).unwrap_or(HeaderValue::from_static("-"))
+/// A request id as a header value.
+pub(super) fn id_value(id: &RequestId) -> HeaderValue {
+    HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-"))
 }
 
-/// Servers that map header names to variables read `x_request_id` as `x-request-id` (CVE-2026-52845): such twins of
-/// [`OURS`] go, too.
-fn remove_underscore_twins(headers: &mut HeaderMap) {
-    let is_twin = |name: &HeaderName| {
-        memchr::memchr(b'_', name.as_str().as_bytes()).is_some()
-            && OURS.iter().any(|ours| {
-                let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
-                ours.as_str().len() == name.as_str().len()
-                    && name.as_str().bytes().zip(ours.as_str().bytes()).all(same)
-            })
-    };
-    let twins: Vec<HeaderName> = headers.keys().filter(|name| is_twin(name)).cloned().collect();
-    for twin in twins {
-        headers.remove(twin);
+/// Servers that map field names to variables read `x_request_id` as `x-request-id` (CVE-2026-52845): such twins of
+/// [`OURS`] go with them.
+fn remove_ours(headers: &mut HeaderMap) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
     }
+}
+
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let same = |(theirs, ours): (u8, u8)| theirs == ours || (theirs == b'_' && ours == b'-');
+    OURS.iter().any(|ours| ours.len() == name.len() && name.bytes().zip(ours.bytes()).all(same))
 }
 
 #[cfg(test)]
@@ -152,12 +163,20 @@ mod tests {
     }
 
     #[test]
-    fn underscore_spellings_of_our_own_names_are_dropped() {
+    fn our_own_names_are_dropped_in_every_spelling() {
         let mut headers = HeaderMap::new();
-        for name in ["x_request_id", "x-forwarded_for", "x_real-ip", "x_custom", "content_type"] {
+        for name in [
+            "x-request-id",
+            "x_request_id",
+            "x-forwarded_for",
+            "x_real-ip",
+            "content_length",
+            "x_custom",
+            "content_type",
+        ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
-        remove_underscore_twins(&mut headers);
+        remove_ours(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content_type", "x_custom"]);

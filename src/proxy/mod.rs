@@ -55,6 +55,17 @@ pub struct ConnectionFacts {
     pub client: SocketAddr,
     /// The TLS side; `None` on a plaintext listener.
     pub tls: Option<TlsFacts>,
+    /// The client's address as the replica is told it.
+    forwarded_for: HeaderValue,
+}
+
+impl ConnectionFacts {
+    /// Facts of a connection of `client`.
+    #[must_use]
+    pub fn new(client: SocketAddr, tls: Option<TlsFacts>) -> Self {
+        let forwarded_for = HeaderValue::try_from(client.ip().to_string());
+        Self { client, tls, forwarded_for: forwarded_for.unwrap_or(HeaderValue::from_static("unknown")) }
+    }
 }
 
 /// What the handshake settled.

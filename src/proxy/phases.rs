@@ -16,7 +16,8 @@ use super::body::RequestBody;
 use super::context::Exchange;
 use super::forward::{self, Outbound};
 use super::headers::DEPLOYMENT;
-use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, respond};
+use super::worker::WorkerSnapshot;
+use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -34,6 +35,10 @@ pub(super) async fn run(
     inbound: Inbound,
 ) -> Result<Answer, Error> {
     let snapshot = worker.snapshot();
+    if inbound.method == Method::CONNECT {
+        // Its target is no path: nothing below could make sense of it.
+        check_method(&inbound.method)?;
+    }
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
     let host = Host::parse(inbound.authority.as_ref().map_or(b"", HeaderValue::as_bytes))?;
@@ -86,7 +91,7 @@ impl TlsFacts {
 }
 
 fn route<'a>(
-    snapshot: &'a Rc<Arc<Snapshot>>,
+    snapshot: &'a WorkerSnapshot,
     exchange: &mut Exchange,
     host: &Host,
     target: &Target,

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
 use crate::catalog::{ComputeType, StatusMapping};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{EndedBy, Error, Kind, Reason};
+use crate::telemetry::record::RequestId;
 use crate::wire::Body;
+use crate::wire::head::HeadError;
 
 use super::body::ResponseBody;
 use super::context::Exchange;
@@ -24,6 +26,7 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
     let mut response = match answer {
         Answer::Preflight(response) => {
             exchange.answer(response.status(), Reason::Ok);
+            exchange.record.ended_by = EndedBy::Gateway;
             response
         }
         Answer::Model(mut response) => {
@@ -31,8 +34,9 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
             exchange.record.model_status = Some(status.as_u16());
             response.headers_mut().remove(headers::REASON);
             rewrite_status(&exchange, &mut response);
+            let status = response.status();
             let is_error = status.is_client_error() || status.is_server_error();
-            exchange.answer(response.status(), if is_error { Reason::ModelError } else { Reason::Ok });
+            exchange.answer(status, if is_error { Reason::ModelError } else { Reason::Ok });
             response
         }
     };
@@ -46,15 +50,57 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
         exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
-    let mut response = Response::new(Body::full(error_body(&exchange, error, status)));
+    let mut response = refusal(&exchange.record.request_id, error, status);
+    if exchange.record.method == Some(Method::HEAD) {
+        // An answer to HEAD has no body; hyper would send it all the same, and a body that nobody takes is a client gone.
+        *response.body_mut() = Body::empty();
+    }
+    headers::finish_answer(response.headers_mut(), &exchange);
+    if error.kind == Kind::ClientGone {
+        // Whoever still reads gets the refusal; in the record the client has left.
+        drop(exchange);
+        return response.map(ResponseBody::without_record);
+    }
+    exchange.answer(status, error.reason());
+    response.map(|body| ResponseBody::new(body, exchange))
+}
+
+/// Answers what never became a call.
+pub(super) fn reject(error: &Error) -> Response<ResponseBody> {
+    let id = RequestId::new();
+    tracing::debug!(request_id = id.as_str(), %error, "request refused");
+    let mut response = refusal(&id, error, status_of(error.kind, None));
+    headers::set_request_id(response.headers_mut(), &headers::id_value(&id));
+    response.map(ResponseBody::without_record)
+}
+
+/// What a refused head means.
+pub(super) fn head_refusal(refused: &HeadError) -> Error {
+    match refused {
+        HeadError::Malformed(_, problem) => Error::new(Kind::Malformed, *problem),
+        HeadError::TargetTooLong { limit } => Error::new(
+            Kind::TargetTooLong,
+            format!("the request target is over {limit} bytes, which is the most a listener takes"),
+        ),
+        HeadError::TooLarge { limit } => Error::new(
+            Kind::HeadersTooLarge,
+            format!("the request head is over {limit} bytes, which is the most a listener takes"),
+        ),
+        HeadError::TooManyFields { limit } => Error::new(
+            Kind::HeadersTooLarge,
+            format!("the request has more than {limit} header fields, which is the most a listener takes"),
+        ),
+    }
+}
+
+fn refusal(id: &RequestId, error: &Error, status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::full(error_body(id, error, status)));
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(headers::REASON, HeaderValue::from_static(error.reason().as_str()));
     explain(fields, error.kind);
-    headers::finish_answer(fields, &exchange);
-    exchange.answer(status, error.reason());
-    response.map(|body| ResponseBody::new(body, exchange))
+    response
 }
 
 /// The gateway's own answer to a CORS preflight (Fetch standard, 3.2.3); the origin itself is set with the rest.
@@ -62,6 +108,7 @@ pub(super) fn preflight(cors: &PreparedCors) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let fields = response.headers_mut();
+    fields.insert(headers::REASON, HeaderValue::from_static(Reason::Ok.as_str()));
     fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
     fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, cors.headers.clone());
     fields.insert(header::ACCESS_CONTROL_MAX_AGE, cors.max_age.clone());
@@ -119,7 +166,7 @@ pub const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusC
         Kind::ConnectFailed | Kind::UpstreamReset | Kind::UpstreamProtocol => StatusCode::BAD_GATEWAY,
         Kind::UpstreamTimeout if managed => StatusCode::REQUEST_TIMEOUT,
         Kind::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        // Nobody is there to read it; 400 keeps the mapping total.
+        // Read only by a client that has closed its side alone.
         Kind::ClientGone => StatusCode::BAD_REQUEST,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -176,13 +223,13 @@ fn explain(fields: &mut HeaderMap, kind: Kind) {
 }
 
 /// `{"error": {..}}` with an object inside and a message on both levels would suit both SDKs; the object alone does.
-fn error_body(exchange: &Exchange, error: &Error, status: StatusCode) -> Bytes {
+fn error_body(id: &RequestId, error: &Error, status: StatusCode) -> Bytes {
     let body = serde_json::json!({
         "error": {
             "code": status.canonical_reason().unwrap_or("Error").replace(' ', ""),
             "message": error.message,
             "reason": error.reason().as_str(),
-            "requestId": exchange.record.request_id.as_str(),
+            "requestId": id.as_str(),
         }
     });
     Bytes::from(body.to_string())

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use http::Response;
 
 use crate::error::{Error, Kind};
+use crate::wire::head::HeadError;
 
 use super::context::Exchange;
 use super::{ConnectionFacts, Inbound, ResponseBody, Worker, phases, respond};
@@ -34,9 +35,19 @@ pub async fn serve(
     }
 }
 
-/// Answers a call whose head could not be read.
-pub fn refuse(worker: &Rc<Worker>, connection: &ConnectionFacts, error: &Error) -> Response<ResponseBody> {
-    respond::refuse(Exchange::nameless(worker, connection), error)
+/// Answers a request whose head was refused. One over a limit is a call, with a record; a malformed one never became
+/// a call and is only counted.
+pub fn refuse(
+    worker: &Rc<Worker>,
+    connection: &ConnectionFacts,
+    refused: &HeadError,
+) -> Response<ResponseBody> {
+    let error = respond::head_refusal(refused);
+    if let HeadError::Malformed(flaw, _) = *refused {
+        worker.metrics.malformed(flaw);
+        return respond::reject(&error);
+    }
+    respond::refuse(Exchange::nameless(worker, connection), &error)
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -12,11 +12,18 @@ use crate::upstream::Pools;
 
 use super::Snapshot;
 
+/// A snapshot as the requests of one worker share it: counted without an atomic, so that no count is shared between cores.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "the Rc is what a request counts, the Arc what workers share"
+)]
+pub type WorkerSnapshot = Rc<Arc<Snapshot>>;
+
 /// One data-plane thread's own things. Requests of one thread share it by `Rc`; nothing in it is shared with another
 /// thread but what the snapshot and the metrics share by design.
 pub struct Worker {
     published: Arc<ArcSwap<Snapshot>>,
-    current: RefCell<Rc<Arc<Snapshot>>>,
+    current: RefCell<WorkerSnapshot>,
     /// Upstream connections.
     pub pools: Pools,
     /// Where records go.
@@ -39,9 +46,8 @@ impl Worker {
         Self { published, current, pools: Pools::default(), records, metrics, drain }
     }
 
-    /// The newest snapshot. Requests hold it by `Rc`, so that no count is shared between cores; the `Arc` inside is
-    /// touched once per worker and publication.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    /// The newest snapshot; the `Arc` inside is touched once per worker and publication.
+    pub fn snapshot(&self) -> WorkerSnapshot {
         let newest = self.published.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&newest, &current) {

@@ -20,7 +20,7 @@ use super::framing::Framing;
 use fields::{Fields, Span, value};
 use target::split_target;
 
-pub use encode::{CONTINUE, ConnectionHeader, encode_request, encode_response};
+pub use encode::{AnswerHead, CONTINUE, ConnectionHeader, encode_request, encode_response};
 
 pub(super) use encode::encode_fields;
 pub(super) use fields::is_hop_by_hop;
@@ -70,8 +70,44 @@ pub enum HeadError {
         /// [`HeadLimits::fields`].
         limit: usize,
     },
-    /// The head is not HTTP/1.1, or can be read in two ways; says what is wrong, in words fit for the sender.
-    Malformed(&'static str),
+    /// The head is not HTTP/1.1, or can be read in two ways; says where, and what is wrong in words fit for the sender.
+    Malformed(Flaw, &'static str),
+}
+
+/// Where a malformed head is wrong. A closed list: it is counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// The request or status line, the target apart.
+    StartLine,
+    /// The request target.
+    Target,
+    /// What ends a line.
+    LineEnd,
+    /// The name or value of a field.
+    Field,
+    /// The host: missing, repeated or not one.
+    Host,
+    /// What delimits the body.
+    Framing,
+}
+
+impl Flaw {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 6] =
+        [Self::StartLine, Self::Target, Self::LineEnd, Self::Field, Self::Host, Self::Framing];
+
+    /// The word it is counted under.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StartLine => "start_line",
+            Self::Target => "target",
+            Self::LineEnd => "line_end",
+            Self::Field => "field",
+            Self::Host => "host",
+            Self::Framing => "framing",
+        }
+    }
 }
 
 impl fmt::Display for HeadError {
@@ -82,7 +118,7 @@ impl fmt::Display for HeadError {
             }
             Self::TooLarge { limit } => write!(f, "the head is over {limit} bytes"),
             Self::TooManyFields { limit } => write!(f, "the head has more than {limit} fields"),
-            Self::Malformed(what) => f.write_str(what),
+            Self::Malformed(_, what) => f.write_str(what),
         }
     }
 }
@@ -143,7 +179,7 @@ pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<R
     };
     let bytes = &buf[skipped..];
     if matches!(bytes.first(), Some(b'\r' | b'\n')) {
-        return Err(HeadError::Malformed("empty lines before the request line"));
+        return Err(HeadError::Malformed(Flaw::LineEnd, "empty lines before the request line"));
     }
     if bytes.is_empty() || !may_be_complete(bytes) {
         return incomplete_request(bytes, limits);
@@ -157,7 +193,7 @@ pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<R
         Err(error) => return Err(refusal(error, limits)),
     };
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(HeadError::Malformed("invalid request line"));
+        return Err(HeadError::Malformed(Flaw::StartLine, "invalid request line"));
     };
     if target.len() > limits.target {
         return Err(HeadError::TargetTooLong { limit: limits.target });
@@ -166,9 +202,10 @@ pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<R
         return Err(HeadError::TooLarge { limit: limits.bytes });
     }
     if method.len() > MAX_METHOD {
-        return Err(HeadError::Malformed("the method is too long"));
+        return Err(HeadError::Malformed(Flaw::StartLine, "the method is too long"));
     }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed("invalid method"))?;
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| HeadError::Malformed(Flaw::StartLine, "invalid method"))?;
     let target = Span::of(bytes, target.as_bytes());
     let fields = Fields::locate(&bytes[..length], request.headers)?;
 
@@ -211,7 +248,7 @@ pub fn parse_response(
     match bytes.first() {
         None => return Ok(None),
         Some(b'H') => {}
-        Some(_) => return Err(HeadError::Malformed("the answer is not HTTP/1.1")),
+        Some(_) => return Err(HeadError::Malformed(Flaw::StartLine, "the answer is not HTTP/1.1")),
     }
     if !may_be_complete(bytes) {
         return incomplete(bytes, limits);
@@ -229,10 +266,10 @@ pub fn parse_response(
         return Err(HeadError::TooLarge { limit: limits.bytes });
     }
     let (Some(code), Some(minor)) = (response.code, response.version) else {
-        return Err(HeadError::Malformed("invalid status line"));
+        return Err(HeadError::Malformed(Flaw::StartLine, "invalid status line"));
     };
     let status = StatusCode::from_u16(code)
-        .map_err(|_| HeadError::Malformed("the status is not between 100 and 999"))?;
+        .map_err(|_| HeadError::Malformed(Flaw::StartLine, "the status is not between 100 and 999"))?;
     let fields = Fields::locate(&bytes[..length], response.headers)?;
 
     let head = buf.split_to(length).freeze();
@@ -306,17 +343,18 @@ fn incomplete_request(bytes: &[u8], limits: &HeadLimits) -> Result<Option<Reques
 }
 
 fn refusal(error: httparse::Error, limits: &HeadLimits) -> HeadError {
-    HeadError::Malformed(match error {
+    let (flaw, problem) = match error {
         httparse::Error::TooManyHeaders => {
             return HeadError::TooManyFields { limit: limits.fields.min(MAX_FIELDS) };
         }
-        httparse::Error::HeaderName => "invalid field name",
-        httparse::Error::HeaderValue => "invalid byte in a field value",
-        httparse::Error::NewLine => "invalid line end",
-        httparse::Error::Status => "invalid status",
-        httparse::Error::Token => "invalid request line",
-        httparse::Error::Version => "the HTTP version is not 1.0 or 1.1",
-    })
+        httparse::Error::HeaderName => (Flaw::Field, "invalid field name"),
+        httparse::Error::HeaderValue => (Flaw::Field, "invalid byte in a field value"),
+        httparse::Error::NewLine => (Flaw::LineEnd, "invalid line end"),
+        httparse::Error::Status => (Flaw::StartLine, "invalid status"),
+        httparse::Error::Token => (Flaw::StartLine, "invalid request line"),
+        httparse::Error::Version => (Flaw::StartLine, "the HTTP version is not 1.0 or 1.1"),
+    };
+    HeadError::Malformed(flaw, problem)
 }
 
 const fn version(minor: u8) -> Version {

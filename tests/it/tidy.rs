@@ -85,7 +85,8 @@ impl Source {
 
     fn is_test(&self) -> bool {
         let name = self.path.file_name().unwrap().to_str().unwrap();
-        ["tests.rs", "fixtures.rs", "fit.rs"].contains(&name) || self.path.ends_with("auth/jwks/issuer.rs")
+        in_src(&self.path).contains("/tests/")
+            || ["tests.rs", "fixtures.rs", "fit.rs", "issuer.rs"].contains(&name)
     }
 }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Kind};
 use crate::proxy::ResponseBody;
 use crate::wire::framing::{self, CHUNK_END, Framing};
-use crate::wire::head::{self, ConnectionHeader};
+use crate::wire::head::{self, AnswerHead, ConnectionHeader};
 
 use super::body::{Expectation, InboundBody};
 use super::wire::Wire;
@@ -28,19 +29,14 @@ impl Connection {
         let keep_alive = asked.keep_alive
             && !self.worker.drain.is_draining()
             && !matches!(framing, Framing::UntilClose)
-            && self.can_reuse();
+            && self.can_reuse(asked.expectation);
         let connection = if keep_alive { ConnectionHeader::KeepAlive } else { ConnectionHeader::Close };
         {
             let wire = &mut *self.wire.borrow_mut();
             wire.outbox.reserve(ANSWER_HEAD);
-            head::encode_response(
-                &mut wire.outbox,
-                asked.version,
-                parts.status,
-                &parts.headers,
-                framing,
-                connection,
-            );
+            let Parts { status, headers, .. } = &parts;
+            let head = AnswerHead { version: asked.version, status: *status, headers, framing, connection };
+            head::encode_response(&mut wire.outbox, &head);
         }
         let written = if asked.is_head || matches!(framing, Framing::None) {
             self.write_end().await
@@ -58,12 +54,13 @@ impl Connection {
         }
     }
 
-    /// Whether the rest of the request body, if any, is known to be short enough to be thrown away.
-    fn can_reuse(&self) -> bool {
+    /// Whether the rest of the request body, if any, will surely come and is short enough to be thrown away. A client
+    /// that asked first and was refused may send its body or leave it (RFC 9110 10.1.1): what comes then could be either.
+    fn can_reuse(&self, expectation: Expectation) -> bool {
         let wire = self.wire.borrow();
-        wire.decoder
-            .as_ref()
-            .is_none_or(|decoder| decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT))
+        wire.decoder.as_ref().is_none_or(|decoder| {
+            expectation == Expectation::None && decoder.remaining().is_some_and(|rest| rest <= DISCARD_LIMIT)
+        })
     }
 
     /// Writes the whole body. `Err(None)`: the body itself broke and has said so; `Err(Some(_))`: the client's doing.
@@ -95,7 +92,11 @@ impl Connection {
         std::future::poll_fn(|cx| {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Next::Frame(frame)),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Next::Broken),
+                Poll::Ready(Some(Err(_))) => {
+                    // What is counted as handed over goes out before the cut, as far as it can without waiting.
+                    let _ = self.wire.borrow_mut().poll_flush(cx);
+                    return Poll::Ready(Next::Broken);
+                }
                 Poll::Ready(None) => return Poll::Ready(Next::End),
                 Poll::Pending => {}
             }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use http::{Method, Version, header};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind};
 use crate::lifecycle::Phase;
 use crate::proxy::{self, ConnectionFacts, Inbound, Worker};
 use crate::wire::Body;
@@ -53,6 +52,14 @@ pub(super) struct Connection {
     worker: Rc<Worker>,
     listener: usize,
     timer: Deadline,
+    age: Age,
+}
+
+/// Whether a connection has carried a request yet: a new one is expected to send its first at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    New,
+    Used,
 }
 
 /// What becomes of the connection after an exchange.
@@ -78,27 +85,28 @@ struct Asked {
     version: Version,
     keep_alive: bool,
     is_head: bool,
+    /// Nobody can say whether the body of a client that asked first is still to come.
+    expectation: Expectation,
 }
 
 impl Connection {
     /// A connection of listener number `listener`.
     pub fn new(io: DownstreamIo, facts: ConnectionFacts, worker: Rc<Worker>, listener: usize) -> Self {
         let wire = Rc::new(RefCell::new(Wire::new(io)));
-        Self { wire, facts: Rc::new(facts), worker, listener, timer: Deadline::new() }
+        Self { wire, facts: Rc::new(facts), worker, listener, timer: Deadline::new(), age: Age::New }
     }
 
     /// Serves requests until either side closes.
     pub async fn serve(mut self) {
         let worker = Rc::clone(&self.worker);
         let mut draining = pin!(worker.drain.reached(Phase::Draining));
-        let mut is_first = true;
         loop {
-            let after = match self.arrival(is_first, draining.as_mut()).await {
+            let after = match self.arrival(draining.as_mut()).await {
                 Arrival::Head(head) => self.exchange(head).await,
                 Arrival::Refused(refused) => self.refuse(&refused).await,
                 Arrival::Nothing => After::Close,
             };
-            is_first = false;
+            self.age = Age::Used;
             match after {
                 After::KeepAlive => {}
                 After::Close => return self.close().await,
@@ -108,12 +116,16 @@ impl Connection {
     }
 
     /// Waits for a whole head: as long as the connection may rest for its first byte, then `header_timeout`.
-    async fn arrival(&mut self, is_first: bool, mut draining: Pin<&mut impl Future<Output = ()>>) -> Arrival {
+    async fn arrival(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Arrival {
         let (rest, whole) = {
             let snapshot = self.worker.snapshot();
             let ListenerSettings { idle_timeout, header_timeout, .. } =
                 snapshot.listeners[self.listener].settings;
-            (if is_first { header_timeout } else { idle_timeout }, header_timeout)
+            let rest = match self.age {
+                Age::New => header_timeout,
+                Age::Used => idle_timeout,
+            };
+            (rest, header_timeout)
         };
         let mut waits_for_head = false;
         let mut drains = false;
@@ -154,8 +166,9 @@ impl Connection {
             version: head.version,
             keep_alive: head.keep_alive,
             is_head: head.method == Method::HEAD,
+            expectation: if head.expect_continue { Expectation::Continue } else { Expectation::None },
         };
-        let inbound = self.inbound(head);
+        let inbound = self.inbound(head, asked.expectation);
         // Boxed so that a resting connection does not carry the room of a call under way.
         let serving = Box::pin(proxy::serve(Rc::clone(&self.worker), Rc::clone(&self.facts), inbound));
         match self.until_gone(serving).await {
@@ -164,7 +177,7 @@ impl Connection {
         }
     }
 
-    fn inbound(&self, mut head: RequestHead) -> Inbound {
+    fn inbound(&self, mut head: RequestHead, expectation: Expectation) -> Inbound {
         let body = {
             let wire = &mut *self.wire.borrow_mut();
             match head.framing {
@@ -175,8 +188,6 @@ impl Connection {
                     Body::full(wire.inbox.split_to(length).freeze())
                 }
                 framing => {
-                    let expectation =
-                        if head.expect_continue { Expectation::Continue } else { Expectation::None };
                     wire.decoder = Some(Decoder::new(framing));
                     Body::stream(InboundBody::new(Rc::clone(&self.wire), framing, expectation))
                 }
@@ -211,9 +222,18 @@ impl Connection {
 
     /// Answers a head that could not be read and closes: nobody knows where the next request would begin.
     async fn refuse(&mut self, refused: &HeadError) -> After {
-        let response = proxy::refuse(&self.worker, &self.facts, &refusal(refused));
+        let response = proxy::refuse(&self.worker, &self.facts, refused);
         self.wire.borrow_mut().inbox.clear();
-        self.answer(response, Asked { version: Version::HTTP_11, keep_alive: false, is_head: false }).await
+        self.answer(
+            response,
+            Asked {
+                version: Version::HTTP_11,
+                keep_alive: false,
+                is_head: false,
+                expectation: Expectation::None,
+            },
+        )
+        .await
     }
 
     /// Says goodbye and reads on for a moment, so that unread bytes do not turn the last answer into a reset.
@@ -242,23 +262,5 @@ impl Connection {
             }
         });
         let _ended = tokio::time::timeout(LINGER, linger).await;
-    }
-}
-
-fn refusal(refused: &HeadError) -> Error {
-    match refused {
-        HeadError::Malformed(problem) => Error::new(Kind::Malformed, *problem),
-        HeadError::TargetTooLong { limit } => Error::new(
-            Kind::TargetTooLong,
-            format!("the request target is over {limit} bytes, which is the most a listener takes"),
-        ),
-        HeadError::TooLarge { limit } => Error::new(
-            Kind::HeadersTooLarge,
-            format!("the request head is over {limit} bytes, which is the most a listener takes"),
-        ),
-        HeadError::TooManyFields { limit } => Error::new(
-            Kind::HeadersTooLarge,
-            format!("the request has more than {limit} header fields, which is the most a listener takes"),
-        ),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
-use super::family;
+use super::family::{self, Samples};
 
 /// Reloads of the configuration.
 pub struct ConfigMetrics {
@@ -110,41 +112,48 @@ impl CertificateMetrics {
     }
 }
 
-/// The keys of outside issuers.
-pub struct JwksMetrics {
-    age: IntGaugeVec,
-    fetches: IntCounterVec,
-    fetched: Mutex<BTreeMap<String, Instant>>,
+/// How the key set of one source stands.
+#[derive(Clone, Debug)]
+pub struct KeySetReading {
+    /// The file, or the URL without what may be secret in it.
+    pub source: String,
+    /// Keys that can verify tokens.
+    pub keys: usize,
+    /// Time since it was last read or fetched; `None`: that has not gone well yet.
+    pub age: Option<Duration>,
 }
 
-impl JwksMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
-        Self {
-            age: family::JWKS_AGE.gauges(registry),
-            fetches: family::JWKS_FETCHES.counters(registry),
-            fetched: Mutex::default(),
+/// Asks at each scrape how the key sets stand: whoever holds them knows, and nothing has to be kept in step.
+pub(super) struct KeySetCollector<R> {
+    read: R,
+    descs: [Desc; 2],
+}
+
+impl<R: Fn() -> Vec<KeySetReading>> KeySetCollector<R> {
+    pub(super) fn new(read: R) -> Self {
+        Self { read, descs: [family::JWKS_AGE.desc(), family::JWKS_KEYS.desc()] }
+    }
+}
+
+impl<R: Fn() -> Vec<KeySetReading> + Send + Sync> Collector for KeySetCollector<R> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut ages = Samples::of_gauge(family::JWKS_AGE);
+        let mut keys = Samples::of_gauge(family::JWKS_KEYS);
+        let mut sets = (self.read)();
+        // Two sets may go by one name (a URL with two queries). A page must name a series once: the older set shows.
+        sets.sort_by(|a, b| a.source.cmp(&b.source).then(b.age.cmp(&a.age)));
+        sets.dedup_by(|next, first| next.source == first.source);
+        for set in sets {
+            keys.add(&[&set.source], set.keys as f64);
+            if let Some(age) = set.age {
+                ages.add(&[&set.source], age.as_secs_f64());
+            }
         }
-    }
-
-    /// The keys of `issuer` have just been read or fetched.
-    pub fn fetched(&self, issuer: &str) {
-        self.fetches.with_label_values(&[issuer, "ok"]).inc();
-        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        fetched.insert(issuer.to_owned(), Instant::now());
-    }
-
-    /// The keys of `issuer` could not be had; the old ones stay.
-    pub fn failed(&self, issuer: &str) {
-        self.fetches.with_label_values(&[issuer, "error"]).inc();
-    }
-
-    /// Brings the ages up to date, before a scrape.
-    pub(super) fn grow_older(&self) {
-        let fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        for (issuer, at) in &*fetched {
-            let age = i64::try_from(at.elapsed().as_secs()).unwrap_or(i64::MAX);
-            self.age.with_label_values(&[issuer]).set(age);
-        }
+        vec![ages.into_family(), keys.into_family()]
     }
 }
 

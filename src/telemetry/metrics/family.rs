@@ -42,6 +42,9 @@ families! {
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
 
+    MALFORMED = "scoregate_requests_malformed_total" ["reason"]
+        "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
+
     CONNECTIONS_OPEN = "scoregate_connections_open" ["listener"]
         "Connections of callers.";
     CONNECTIONS_ACCEPTED = "scoregate_connections_accepted_total" ["listener"]
@@ -66,10 +69,10 @@ families! {
         "When a served certificate ends.";
     CERTIFICATE_RELOAD_ERRORS = "scoregate_certificate_reload_errors_total" []
         "Certificates or keys that could not be taken; the old ones stayed.";
-    JWKS_AGE = "scoregate_jwks_age_seconds" ["issuer"]
-        "Time since an outside issuer's keys were last fetched.";
-    JWKS_FETCHES = "scoregate_jwks_fetches_total" ["issuer", "outcome"]
-        "Fetches of an outside issuer's keys.";
+    JWKS_AGE = "scoregate_jwks_age_seconds" ["source"]
+        "Time since a key set of an outside issuer was last read or fetched; absent until that has gone well once.";
+    JWKS_KEYS = "scoregate_jwks_keys" ["source"]
+        "Keys in a key set of an outside issuer that can verify tokens; 0 until it was read or fetched.";
 
     RECORDS = "scoregate_records_total" ["outcome"]
         "Records written to all that the configuration names (with nothing named, all are), or dropped.";

@@ -15,15 +15,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntCounter, Registry, TextEncoder};
 
-pub use control::{CertificateMetrics, ConfigMetrics, JwksMetrics, RunningConfig};
+pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig};
 pub use family::NAMES;
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
 
 use super::sink::RecordCounts;
 use crate::catalog::ComputeType;
+use crate::wire::head::Flaw;
+use control::KeySetCollector;
 use family::Samples;
 use listener::ListenerFamilies;
 use service::ServiceSamples;
@@ -36,10 +38,10 @@ pub struct Metrics {
     registry: Registry,
     counted: Arc<Counted>,
     unrouted: Arc<ServiceMetrics>,
+    malformed: [IntCounter; Flaw::ALL.len()],
     listeners: ListenerFamilies,
     config: ConfigMetrics,
     certificates: CertificateMetrics,
-    jwks: JwksMetrics,
 }
 
 /// What we count ourselves and show through a collector.
@@ -60,13 +62,14 @@ impl Metrics {
         });
         CountedCollector::register(&registry, &counted);
         family::BUILD_INFO.gauges(&registry).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let malformed = family::MALFORMED.counters(&registry);
         Arc::new(Self {
             counted,
             unrouted,
+            malformed: Flaw::ALL.map(|flaw| malformed.with_label_values(&[flaw.as_str()])),
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
             certificates: CertificateMetrics::new(&registry),
-            jwks: JwksMetrics::new(&registry),
             registry,
         })
     }
@@ -91,6 +94,11 @@ impl Metrics {
         &self.unrouted
     }
 
+    /// Counts a request whose head could not be read.
+    pub fn malformed(&self, flaw: Flaw) {
+        self.malformed[flaw as usize].inc();
+    }
+
     /// The counts of a listener, by its name in the configuration.
     #[must_use]
     pub fn listener(&self, name: &str) -> ListenerMetrics {
@@ -109,10 +117,11 @@ impl Metrics {
         &self.certificates
     }
 
-    /// The keys of outside issuers.
-    #[must_use]
-    pub fn jwks(&self) -> &JwksMetrics {
-        &self.jwks
+    /// From now on shows the key sets of outside issuers as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_key_sets(&self, read: impl Fn() -> Vec<KeySetReading> + Send + Sync + 'static) {
+        let collector = KeySetCollector::new(read);
+        self.registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 
     /// What became of the records.
@@ -124,7 +133,6 @@ impl Metrics {
     /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        self.jwks.grow_older();
         let mut families = self.registry.gather();
         families.extend(process::families());
         let mut text = String::new();
@@ -212,7 +220,9 @@ mod tests {
         let _ = metrics.listener("public");
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
-        metrics.jwks().fetched("https://issuer.example");
+        metrics.show_key_sets(|| {
+            vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
+        });
         let text = metrics.render();
         let given: BTreeSet<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
@@ -312,6 +322,19 @@ mod tests {
             shown(r#"scoregate_connections_refused_total{listener="public",reason="head_timeout"}"#),
             Some(1.0)
         );
+    }
+
+    #[test]
+    fn a_key_set_has_an_age_once_it_was_fetched() {
+        let metrics = Metrics::new();
+        metrics.show_key_sets(|| {
+            let set = |source: &str, keys, age| KeySetReading { source: source.to_owned(), keys, age };
+            vec![set("/a", 2, Some(Duration::from_millis(1500))), set("/b", 0, None)]
+        });
+        assert_eq!(sample(&metrics, r#"scoregate_jwks_age_seconds{source="/a"}"#), Some(1.5));
+        assert_eq!(sample(&metrics, r#"scoregate_jwks_keys{source="/a"}"#), Some(2.0));
+        assert_eq!(sample(&metrics, r#"scoregate_jwks_age_seconds{source="/b"}"#), None);
+        assert_eq!(sample(&metrics, r#"scoregate_jwks_keys{source="/b"}"#), Some(0.0));
     }
 
     #[test]

@@ -38,19 +38,28 @@ pub fn encode_request(
     out.extend_from_slice(b"\r\n");
 }
 
+/// An answer's head to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerHead<'a> {
+    /// What the client spoke.
+    pub version: Version,
+    /// Final status.
+    pub status: StatusCode,
+    /// End-to-end fields.
+    pub headers: &'a HeaderMap,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// What the client is told about the connection.
+    pub connection: ConnectionHeader,
+}
+
 /// Appends an answer's head to `out`, for a client that spoke `version`.
 ///
 /// The framing field comes from `framing` alone, and fields of `headers` that frame a message or belong to a connection
 /// are not written. The status line always says HTTP/1.1, as RFC 9110 2.5 has it; towards HTTP/1.0 that means: no
 /// [`Framing::Chunked`], and staying open is said expressly. [`Framing::UntilClose`] closes whatever `connection` says.
-pub fn encode_response(
-    out: &mut BytesMut,
-    version: Version,
-    status: StatusCode,
-    headers: &HeaderMap,
-    framing: Framing,
-    connection: ConnectionHeader,
-) {
+pub fn encode_response(out: &mut BytesMut, answer: &AnswerHead<'_>) {
+    let AnswerHead { version, status, headers, framing, connection } = *answer;
     debug_assert!(version != Version::HTTP_10 || framing != Framing::Chunked);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());

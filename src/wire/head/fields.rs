@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 use super::target::check_authority;
-use super::{HeadError, MAX_FIELDS};
+use super::{Flaw, HeadError, MAX_FIELDS};
 use crate::wire::framing::Framing;
 
 /// Room for the fields that a gateway adds, so that the map need not grow for them.
@@ -16,7 +16,8 @@ pub(in crate::wire) fn is_hop_by_hop(name: &str) -> bool {
 }
 
 pub(super) fn value(bytes: Bytes) -> Result<HeaderValue, HeadError> {
-    HeaderValue::from_maybe_shared(bytes).map_err(|_| HeadError::Malformed("invalid byte in a field value"))
+    HeaderValue::from_maybe_shared(bytes)
+        .map_err(|_| HeadError::Malformed(Flaw::Field, "invalid byte in a field value"))
 }
 
 /// Part of a section, by offsets: unlike a slice it survives that the section is split off its buffer.
@@ -58,7 +59,7 @@ impl Fields {
     /// Notes where the fields lie in `section`, and checks the one thing that httparse is lenient on: that each line
     /// ends with CR LF and not with LF alone.
     pub(super) fn locate(section: &[u8], parsed: &[httparse::Header<'_>]) -> Result<Self, HeadError> {
-        const LINE_END: HeadError = HeadError::Malformed("a line ends without CR LF");
+        const LINE_END: HeadError = HeadError::Malformed(Flaw::LineEnd, "a line ends without CR LF");
         let mut fields =
             Self { spans: [(Span::default(), Span::default()); MAX_FIELDS], count: parsed.len() };
         for (span, field) in fields.spans.iter_mut().zip(parsed) {
@@ -131,7 +132,7 @@ impl Fields {
 }
 
 fn field_name(name: &[u8]) -> Result<HeaderName, HeadError> {
-    HeaderName::from_bytes(name).map_err(|_| HeadError::Malformed("invalid field name"))
+    HeaderName::from_bytes(name).map_err(|_| HeadError::Malformed(Flaw::Field, "invalid field name"))
 }
 
 /// What a field is to a gateway.
@@ -196,7 +197,7 @@ enum Persistence {
 impl Meaning {
     fn add_host(&mut self, host: &[u8]) -> Result<(), HeadError> {
         if self.has_host {
-            return Err(HeadError::Malformed("more than one Host field"));
+            return Err(HeadError::Malformed(Flaw::Host, "more than one Host field"));
         }
         self.has_host = true;
         check_authority(host)
@@ -206,7 +207,7 @@ impl Meaning {
     /// means well sends it.
     fn add_length(&mut self, content: &[u8]) -> Result<(), HeadError> {
         if self.length.is_some() {
-            return Err(HeadError::Malformed("more than one Content-Length field"));
+            return Err(HeadError::Malformed(Flaw::Framing, "more than one Content-Length field"));
         }
         let digits = !content.is_empty() && content.len() <= 20;
         let length = content
@@ -216,17 +217,20 @@ impl Meaning {
                 sum.checked_mul(10)?.checked_add(digit)
             })
             .filter(|_| digits)
-            .ok_or(HeadError::Malformed("Content-Length is not a decimal number below 2^64"))?;
+            .ok_or(HeadError::Malformed(
+                Flaw::Framing,
+                "Content-Length is not a decimal number below 2^64",
+            ))?;
         self.length = Some(length);
         Ok(())
     }
 
     fn add_coding(&mut self, content: &[u8]) -> Result<(), HeadError> {
         if self.coding == Coding::Chunked {
-            return Err(HeadError::Malformed("more than one Transfer-Encoding field"));
+            return Err(HeadError::Malformed(Flaw::Framing, "more than one Transfer-Encoding field"));
         }
         if !content.eq_ignore_ascii_case(b"chunked") {
-            return Err(HeadError::Malformed("Transfer-Encoding is not `chunked`"));
+            return Err(HeadError::Malformed(Flaw::Framing, "Transfer-Encoding is not `chunked`"));
         }
         self.coding = Coding::Chunked;
         Ok(())
@@ -250,7 +254,7 @@ impl Meaning {
         if self.has_host || version == Version::HTTP_10 {
             Ok(())
         } else {
-            Err(HeadError::Malformed("no Host field"))
+            Err(HeadError::Malformed(Flaw::Host, "no Host field"))
         }
     }
 
@@ -259,10 +263,10 @@ impl Meaning {
     pub(super) fn framing(&self, version: Version) -> Result<Option<Framing>, HeadError> {
         match (self.coding, self.length) {
             (Coding::Chunked, Some(_)) => {
-                Err(HeadError::Malformed("Content-Length and Transfer-Encoding together"))
+                Err(HeadError::Malformed(Flaw::Framing, "Content-Length and Transfer-Encoding together"))
             }
             (Coding::Chunked, None) if version == Version::HTTP_10 => {
-                Err(HeadError::Malformed("Transfer-Encoding in HTTP/1.0"))
+                Err(HeadError::Malformed(Flaw::Framing, "Transfer-Encoding in HTTP/1.0"))
             }
             (Coding::Chunked, None) => Ok(Some(Framing::Chunked)),
             (Coding::Identity, Some(length)) => Ok(Some(Framing::Length(length))),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Method;
 use memchr::{memchr, memchr2};
 
-use super::HeadError;
+use super::{Flaw, HeadError};
 
 /// Longest host, as in a certificate or in the DNS.
 const MAX_HOST: usize = 255;
@@ -12,7 +12,10 @@ const MAX_HOST: usize = 255;
 /// Checks a request target and splits an absolute one into authority, and path with query.
 pub(super) fn split_target(method: &Method, target: Bytes) -> Result<(Option<Bytes>, Bytes), HeadError> {
     if !target.is_ascii() || memchr(b'#', &target).is_some() {
-        return Err(HeadError::Malformed("a fragment or a non-ASCII byte in the request target"));
+        return Err(HeadError::Malformed(
+            Flaw::Target,
+            "a fragment or a non-ASCII byte in the request target",
+        ));
     }
     if *method == Method::CONNECT {
         check_authority(&target)?;
@@ -25,7 +28,7 @@ pub(super) fn split_target(method: &Method, target: Bytes) -> Result<(Option<Byt
         .into_iter()
         .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     let Some(scheme) = scheme else {
-        return Err(HeadError::Malformed("invalid request target"));
+        return Err(HeadError::Malformed(Flaw::Target, "invalid request target"));
     };
     let rest = target.slice(scheme.len()..);
     let end = memchr2(b'/', b'?', &rest).unwrap_or(rest.len());
@@ -39,7 +42,7 @@ pub(super) fn split_target(method: &Method, target: Bytes) -> Result<(Option<Byt
 /// Checks `host[:port]`: a name of letters, digits and `-._~`, or an IPv6 address in brackets. RFC 3986 has more, but
 /// nothing that can be resolved, and each extra is one more spelling in which a rule by host can be missed.
 pub(super) fn check_authority(authority: &[u8]) -> Result<(), HeadError> {
-    const INVALID: HeadError = HeadError::Malformed("the host is not of the form host[:port]");
+    const INVALID: HeadError = HeadError::Malformed(Flaw::Host, "the host is not of the form host[:port]");
     let (host, port) = if authority.first() == Some(&b'[') {
         let end = memchr(b']', authority).ok_or(INVALID)?;
         let address = std::str::from_utf8(&authority[1..end]).map_err(|_| INVALID)?;

@@ -30,7 +30,7 @@ fn response(wire: impl AsRef<[u8]>) -> Result<Option<ResponseHead>, HeadError> {
 }
 
 fn assert_malformed<T: fmt::Debug>(result: Result<Option<T>, HeadError>, what: &str) {
-    assert!(matches!(result, Err(HeadError::Malformed(_))), "{what}: {result:?}");
+    assert!(matches!(result, Err(HeadError::Malformed(..))), "{what}: {result:?}");
 }
 
 #[test]
@@ -415,7 +415,8 @@ fn what_is_written_is_read_and_framing_is_never_copied() {
         (Version::HTTP_11, Framing::UntilClose, ConnectionHeader::KeepAlive, false),
         (Version::HTTP_10, Framing::Length(7), ConnectionHeader::KeepAlive, true),
     ] {
-        encode_response(&mut out, version, StatusCode::OK, &headers, framing, connection);
+        let answer = AnswerHead { version, status: StatusCode::OK, headers: &headers, framing, connection };
+        encode_response(&mut out, &answer);
         let wire = String::from_utf8(out.to_vec()).unwrap();
         assert_eq!(wire.contains("connection: keep-alive"), version == Version::HTTP_10);
         let head = parse_response(&mut out, &limits(), &Method::POST).unwrap().unwrap();

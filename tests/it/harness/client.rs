@@ -45,6 +45,15 @@ impl Answer {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a goodbye: whoever reads until the end takes what came for the whole.
+    Clean,
+    /// By a reset, or under TLS without `close_notify`: nobody takes it for the whole.
+    Cut,
+}
+
 /// One HTTP/1 connection under a test's full control.
 pub struct Connection {
     stream: Box<dyn Stream>,
@@ -63,6 +72,11 @@ impl Connection {
     pub async fn tls(address: SocketAddr, name: &str, ca: &Path) -> Self {
         let tls = handshake(address, name, ca, ClientAlpn::Http1).await.unwrap();
         Self { stream: Box::new(tls), received: Vec::new() }
+    }
+
+    /// Over a stream that is there.
+    pub fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self { stream: Box::new(stream), received: Vec::new() }
     }
 
     /// Sends bytes as they are.
@@ -99,6 +113,13 @@ impl Connection {
         }
     }
 
+    /// Reads the answer to a HEAD request, which is a head whatever its fields say.
+    pub async fn answer_to_head(&mut self) -> Answer {
+        let head = self.head().await.expect("the gateway closed without an answer");
+        let (status, headers) = parse_head(&head);
+        Answer { status, headers, body: Vec::new() }
+    }
+
     /// Reads one head, interim or final, as text.
     pub async fn head(&mut self) -> Option<String> {
         let end = loop {
@@ -127,8 +148,29 @@ impl Connection {
 
     /// Reads until the gateway closes; gives what came. An unclean end counts as an end.
     pub async fn rest(&mut self) -> Vec<u8> {
-        while self.read_some().await {}
-        std::mem::take(&mut self.received)
+        self.ending().await.0
+    }
+
+    /// Reads until the gateway closes; gives what came and how it closed.
+    pub async fn ending(&mut self) -> (Vec<u8>, End) {
+        let mut buffer = [0; 16 * 1024];
+        let end = loop {
+            match self.stream.read(&mut buffer).await {
+                Ok(0) => break End::Clean,
+                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
+                Err(_) => break End::Cut,
+            }
+        };
+        (std::mem::take(&mut self.received), end)
+    }
+
+    /// Reads one chunk of a chunked body; empty: the last one, without its trailers.
+    pub async fn chunk(&mut self) -> Vec<u8> {
+        let line = self.line().await;
+        let size = usize::from_str_radix(&line, 16).unwrap();
+        let data = self.bytes(size).await;
+        assert_eq!(self.bytes(2).await, b"\r\n");
+        data
     }
 
     async fn body(&mut self, status: u16, headers: &HashMap<String, String>) -> Vec<u8> {
@@ -170,18 +212,26 @@ impl Connection {
     }
 
     async fn read_some(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => false,
-            Ok(read) => {
-                self.received.extend_from_slice(&buffer[..read]);
-                true
-            }
-        }
+        self.received.reserve(16 * 1024);
+        matches!(self.stream.read_buf(&mut self.received).await, Ok(read) if read > 0)
     }
 }
 
-/// One HTTP/2 connection.
+/// One HTTP/2 connection by the `h2` crate, whose streams a test drives itself: data, trailers, resets, windows.
+pub async fn h2_streams(
+    address: SocketAddr,
+    name: &str,
+    ca: &Path,
+    builder: &h2::client::Builder,
+) -> h2::client::SendRequest<Bytes> {
+    let tls = handshake(address, name, ca, ClientAlpn::Http2).await.unwrap();
+    let (requests, connection) = builder.handshake(tls).await.unwrap();
+    tokio::spawn(connection);
+    requests.ready().await.unwrap()
+}
+
+/// One HTTP/2 connection; clones share it.
+#[derive(Clone)]
 pub struct H2 {
     requests: http2::SendRequest<Full<Bytes>>,
     authority: String,
@@ -191,15 +241,38 @@ impl H2 {
     /// Connects with `name` as SNI and authority.
     pub async fn connect(address: SocketAddr, name: &str, ca: &Path) -> Self {
         let tls = handshake(address, name, ca, ClientAlpn::Http2).await.unwrap();
+        Self::over(tls, &format!("{name}:{}", address.port())).await
+    }
+
+    /// Over a handshake that is done.
+    pub async fn over(tls: tokio_rustls::client::TlsStream<TcpStream>, authority: &str) -> Self {
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
-        Self { requests, authority: format!("{name}:{}", address.port()) }
+        Self { requests, authority: authority.to_owned() }
     }
 
     /// A request to `path` of this connection's authority.
     pub fn request(&self, method: &str, path: &str) -> http::request::Builder {
         Request::builder().method(method).uri(format!("https://{}{path}", self.authority))
+    }
+
+    /// A POST of `body` to the score path of `service` with `key`.
+    pub fn score_request(&self, service: &str, key: &str, body: &'static str) -> Request<Full<Bytes>> {
+        self.request("POST", &format!("/api/v1/service/{service}/score"))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::new(Bytes::from_static(body.as_bytes())))
+            .unwrap()
+    }
+
+    /// A POST of `body` to the score path of `service` with `key`, answered.
+    pub async fn score(&mut self, service: &str, key: &str, body: &'static str) -> Answer {
+        self.call(self.score_request(service, key, body)).await
+    }
+
+    /// Whether the connection is at its end.
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
     }
 
     /// Sends a request; the answer's body is still to come.
@@ -222,7 +295,7 @@ impl H2 {
     }
 }
 
-async fn handshake(
+pub(super) async fn handshake(
     address: SocketAddr,
     name: &str,
     ca: &Path,

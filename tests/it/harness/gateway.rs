@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use scoregate::app;
-use scoregate::control::config::{self as configuration, Source};
+use scoregate::control::Outcome;
+use scoregate::control::config::{self as configuration, Config, Source};
 use scoregate::tls::{DevelopmentCertificates, development_certificates};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Answer, Connection, H2, eventually};
+use super::{Answer, Connection, Frames, H2, eventually, h2_streams};
 
 /// The primary key of every service that [`service`] describes.
 pub const KEY: &str = "primary-0123456789abcdefghijklmnop";
@@ -57,19 +58,60 @@ pub fn service(name: &str, replica: SocketAddr, more: &str) -> String {
     )
 }
 
+/// A service of the kind `KIND MODE`, such as `ACI none`, with one replica; a service by key has both keys. `more` is
+/// as with [`service`].
+pub fn service_of(kind: &str, name: &str, replica: SocketAddr, more: &str) -> String {
+    let (compute_type, mode) = kind.split_once(' ').unwrap();
+    let keys = "\n    keys: { primary: { file: primary.key }, secondary: { file: secondary.key } }";
+    let keys = if mode == "key" { keys } else { "" };
+    format!(
+        r#"  - name: {name}
+    compute_type: {compute_type}
+    auth: {mode}{keys}
+    deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
+{more}
+"#
+    )
+}
+
+/// `config` with a second listener, `plain`, without TLS.
+pub fn with_plain_listener(config: &str) -> String {
+    let listener = "listeners:\n  - { name: plain, address: \"127.0.0.1:0\", plaintext: true }\n";
+    // Last in the list: `Gateway::address` is the first one's.
+    let listeners = config.find("observe:").unwrap();
+    let (before, after) = config.split_at(listeners);
+    format!("{before}{}{after}", listener.trim_start_matches("listeners:\n"))
+}
+
 impl Gateway {
-    /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the two key files.
+    /// Starts a gateway with `config`, whose relative paths are in a folder with `certs/` and the key files.
     pub async fn start(config: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let names = ["iris.test", "*.wild.test"];
-        let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        write("primary.key", KEY);
-        write("secondary.key", OTHER_KEY);
-        write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
-        write("scoregate.yaml", config);
+        Self::start_with(config, &[]).await
+    }
+
+    /// The same with further `files` (name and text) in the folder.
+    pub async fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
+        let (dir, certificates) = prepare(config);
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        Self::start_in(dir, certificates).await
+    }
+
+    /// Starts a gateway in a folder that [`prepare`] made.
+    pub async fn start_in(dir: TempDir, certificates: DevelopmentCertificates) -> Self {
+        Self::start_changed(dir, certificates, |_| {}).await
+    }
+
+    /// Starts a gateway in a folder that [`prepare`] made, with a configuration that no file can give.
+    pub async fn start_changed(
+        dir: TempDir,
+        certificates: DevelopmentCertificates,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let source = Source::path(&dir.path().join("scoregate.yaml"));
-        let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        change(&mut loaded.config);
         let running = app::Gateway::start(source, loaded).await.unwrap();
         let bound = running.bound().clone();
         let address = bound.listeners[0].1;
@@ -108,6 +150,16 @@ impl Gateway {
         H2::connect(self.address, "localhost", self.ca()).await
     }
 
+    /// An HTTP/2 connection whose streams the test drives itself.
+    pub async fn h2_streams(&self) -> h2::client::SendRequest<bytes::Bytes> {
+        h2_streams(self.address, "localhost", self.ca(), &h2::client::Builder::new()).await
+    }
+
+    /// An HTTP/2 connection, frame by frame.
+    pub async fn frames(&self) -> Frames {
+        Frames::connect(self.address, "localhost", self.ca()).await
+    }
+
     /// Sends `request` as it stands on a connection of its own and reads one answer.
     pub async fn call(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut connection = self.connect().await;
@@ -131,6 +183,21 @@ impl Gateway {
         .await
     }
 
+    /// Waits until the calls are over and gives their records, of which there must be exactly `count`: one per call.
+    pub async fn exactly(&self, count: usize) -> Vec<Value> {
+        let records = self.records(count).await;
+        eventually("no call in flight", async || {
+            let (_, page) = self.observe("/metrics").await;
+            let mut gauges =
+                page.lines().filter_map(|line| line.strip_prefix("scoregate_requests_in_flight{"));
+            gauges.all(|line| line.ends_with(" 0")).then_some(())
+        })
+        .await;
+        let accepted = self.metric("scoregate_records_accepted_total").await;
+        assert_eq!(accepted, count as f64, "records are not one per call: {records:#?}");
+        records
+    }
+
     /// GET on the observe port: status and body.
     pub async fn observe(&self, path: &str) -> (u16, String) {
         let mut tcp = TcpStream::connect(self.observe).await.unwrap();
@@ -149,6 +216,25 @@ impl Gateway {
         value.unwrap_or_default()
     }
 
+    /// `/config/status`.
+    pub async fn status(&self) -> Value {
+        let (status, body) = self.observe("/config/status").await;
+        assert_eq!(status, 200);
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Reads the files again.
+    pub async fn reload(&self) -> Outcome {
+        let reloader = self.running().reloader();
+        tokio::task::spawn_blocking(move || reloader.reload()).await.unwrap()
+    }
+
+    /// Waits until a metric series has this value.
+    pub async fn until_metric(&self, series: &str, value: f64) {
+        eventually(&format!("{series} {value}"), async || (self.metric(series).await == value).then_some(()))
+            .await;
+    }
+
     /// Replaces a file of the gateway's folder at once.
     pub fn replace(&self, name: &str, text: &str) {
         let new = self.path(&format!("{name}.new"));
@@ -156,10 +242,28 @@ impl Gateway {
         std::fs::rename(new, self.path(name)).unwrap();
     }
 
+    /// Begins to drain the gateway, beside the test; the folder stays.
+    pub fn begin_drain(&mut self) -> tokio::task::JoinHandle<app::Drained> {
+        tokio::spawn(self.running.take().unwrap().drain())
+    }
+
     /// Drains the gateway; the folder stays.
     pub async fn drain(&mut self) -> app::Drained {
         self.running.take().unwrap().drain().await
     }
+}
+
+/// A folder with `scoregate.yaml`, `certs/` and the key files.
+pub fn prepare(config: &str) -> (TempDir, DevelopmentCertificates) {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["iris.test", "*.wild.test"];
+    let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("primary.key", KEY);
+    write("secondary.key", OTHER_KEY);
+    write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    write("scoregate.yaml", config);
+    (dir, certificates)
 }
 
 /// A POST of `body` to the score path of `service`, for a connection that goes on.

@@ -3,16 +3,28 @@
 //! Everything binds port 0 and lives as long as the test. Waits are polls with a generous bound: no test is decided by
 //! time.
 
+mod authority;
 mod client;
+mod frames;
 mod gateway;
+mod replica;
+mod tls_client;
 mod upstream;
+mod verdict;
 
 use std::future::Future;
 use std::time::Duration;
 
-pub use client::{Answer, Connection, H2};
-pub use gateway::{Gateway, KEY, OTHER_KEY, config, service};
-pub use upstream::{Seen, Upstream};
+pub use authority::{Authority, Purpose};
+pub use client::{Answer, Connection, End, H2, h2_streams};
+pub use frames::{Frames, Outcome};
+pub use gateway::{
+    Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
+};
+pub use replica::{Call, Replica};
+pub use tls_client::{TlsClient, TlsStream, peer_certificate};
+pub use upstream::{Seen, Upstream, ok, read_request};
+pub use verdict::{assert_malformed, assert_record};
 
 /// Polls `probe` until it gives something; panics after a bound that no healthy machine reaches.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {

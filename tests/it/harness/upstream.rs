@@ -4,8 +4,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// A request as it reached the upstream.
 #[derive(Clone, Debug)]
@@ -83,6 +84,79 @@ impl Upstream {
         .await
     }
 
+    /// Gives each call that comes by HTTP/2, over TLS if `tls` is given, to `answer`.
+    pub async fn h2<F>(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(H2Request, H2Respond) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let answer = Arc::new(answer);
+        Self::serving(move |tcp, _, _| {
+            let (answer, tls) = (Arc::clone(&answer), tls.clone());
+            async move {
+                match tls {
+                    Some(tls) => {
+                        if let Ok(tls) = tokio_rustls::TlsAcceptor::from(tls).accept(tcp).await {
+                            serve_h2(tls, answer).await;
+                        }
+                    }
+                    None => serve_h2(tcp, answer).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Echoes by HTTP/1.1 over TLS.
+    pub async fn tls(config: Arc<rustls::ServerConfig>) -> Self {
+        Self::serving(move |tcp, connection, log| {
+            let config = Arc::clone(&config);
+            async move {
+                let Ok(mut tls) = tokio_rustls::TlsAcceptor::from(config).accept(tcp).await else { return };
+                let mut buffer = Vec::new();
+                while let Some(seen) = read_request(&mut tls, &mut buffer, connection).await {
+                    let bytes = ok(&seen.body);
+                    log.lock().unwrap().push(seen);
+                    if tls.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers each request, keep-alive, as [`echo`](Self::echo) does, but only for a permit of the gate.
+    pub async fn held() -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let upstream = Self::serving(move |mut tcp, connection, log| {
+            let gate = Arc::clone(&held);
+            async move {
+                let mut buffer = Vec::new();
+                while let Some(seen) = read_request(&mut tcp, &mut buffer, connection).await {
+                    let answer = ok(&seen.body);
+                    log.lock().unwrap().push(seen);
+                    gate.acquire().await.unwrap().forget();
+                    if tcp.write_all(&answer).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        (upstream.await, gate)
+    }
+
+    /// Waits until this many requests have arrived whole.
+    pub async fn until_seen(&self, count: usize) {
+        super::eventually(&format!("{count} requests upstream"), async || {
+            (self.seen().len() >= count).then_some(())
+        })
+        .await;
+    }
+
     /// Gives each connection, its number and the log of requests to `serve`.
     pub async fn serving<F, S>(serve: S) -> Self
     where
@@ -118,6 +192,22 @@ impl Upstream {
     }
 }
 
+/// A call as it reached an HTTP/2 upstream.
+pub type H2Request = http::Request<h2::RecvStream>;
+/// Where its answer goes.
+pub type H2Respond = h2::server::SendResponse<bytes::Bytes>;
+
+async fn serve_h2<S, F>(io: S, answer: Arc<impl Fn(H2Request, H2Respond) -> F + Send + Sync + 'static>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Ok(mut connection) = h2::server::handshake(io).await else { return };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        tokio::spawn(answer(request, respond));
+    }
+}
+
 /// A 200 with `body` that keeps the connection.
 pub fn ok(body: &[u8]) -> Vec<u8> {
     let mut answer = format!(
@@ -130,7 +220,11 @@ pub fn ok(body: &[u8]) -> Vec<u8> {
 }
 
 /// Reads one request, chunked or with a length; `None` at the end of the connection.
-pub async fn read_request(tcp: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Seen> {
+pub async fn read_request(
+    tcp: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    connection: usize,
+) -> Option<Seen> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
@@ -158,14 +252,14 @@ pub async fn read_request(tcp: &mut TcpStream, buffer: &mut Vec<u8>, connection:
     Some(seen)
 }
 
-async fn take(tcp: &mut TcpStream, buffer: &mut Vec<u8>, count: usize) -> Option<Vec<u8>> {
+async fn take(tcp: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>, count: usize) -> Option<Vec<u8>> {
     while buffer.len() < count {
         fill(tcp, buffer).await?;
     }
     Some(buffer.drain(..count).collect())
 }
 
-async fn take_line(tcp: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+async fn take_line(tcp: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<String> {
     loop {
         if let Some(end) = buffer.windows(2).position(|window| window == b"\r\n") {
             let line: Vec<u8> = buffer.drain(..end + 2).collect();
@@ -175,7 +269,7 @@ async fn take_line(tcp: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> 
     }
 }
 
-async fn fill(tcp: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+async fn fill(tcp: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<()> {
     let mut bytes = [0; 16 * 1024];
     match tcp.read(&mut bytes).await {
         Ok(0) | Err(_) => None,

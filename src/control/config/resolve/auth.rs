@@ -40,10 +40,10 @@ impl Resolver<'_> {
         let origin =
             if raw.auth.is_some() { String::new() } else { format!(", the default of {compute_type}") };
         if let (Some(keys), false) = (&raw.keys, mode == AuthMode::Key) {
-            self.foreign(keys.at, "keys", AuthMode::Key, mode, &origin);
+            self.foreign(keys.at, ("keys", AuthMode::Key), mode, &origin);
         }
         if let (Some(oidc), false) = (&raw.oidc, mode == AuthMode::Oidc) {
-            self.foreign(oidc.at, "oidc", AuthMode::Oidc, mode, &origin);
+            self.foreign(oidc.at, ("oidc", AuthMode::Oidc), mode, &origin);
         }
         if refused.is_some() {
             return None;
@@ -79,7 +79,13 @@ impl Resolver<'_> {
     }
 
     /// Two modes at once: the section of one beside another one.
-    fn foreign(&mut self, at: PlaceId, section: &str, belongs_to: AuthMode, mode: AuthMode, origin: &str) {
+    fn foreign(
+        &mut self,
+        at: PlaceId,
+        (section, belongs_to): (&str, AuthMode),
+        mode: AuthMode,
+        origin: &str,
+    ) {
         self.report.error(
             at,
             format!(

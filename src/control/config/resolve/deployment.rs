@@ -137,7 +137,7 @@ impl Resolver<'_> {
             parsed.push((url, origin));
         }
         let encrypted = parsed.iter().any(|(url, _)| url.scheme() == "https");
-        let config = self.client_tls(raw, encrypted);
+        let config = if encrypted { self.client_tls(raw) } else { self.no_client_tls(raw) };
         parsed
             .into_iter()
             .filter_map(|(url, origin)| {
@@ -177,20 +177,21 @@ impl Resolver<'_> {
         Some((url, origin))
     }
 
+    /// Settings for TLS are refused where they would encrypt nothing.
+    fn no_client_tls(&mut self, raw: &At<RawDeployment>) -> Option<Arc<rustls::ClientConfig>> {
+        if let Some(tls) = &raw.tls
+            && !raw.replicas.is_empty()
+        {
+            self.report.error(
+                tls.at,
+                "no replica is https, so nothing would be encrypted; write https:// in replicas, or remove tls",
+            );
+        }
+        None
+    }
+
     /// One client configuration for all replicas: its session cache makes reconnects cheap.
-    fn client_tls(&mut self, raw: &At<RawDeployment>, encrypted: bool) -> Option<Arc<rustls::ClientConfig>> {
-        if let (Some(tls), false) = (&raw.tls, encrypted) {
-            if !raw.replicas.is_empty() {
-                self.report.error(
-                    tls.at,
-                    "no replica is https, so nothing would be encrypted; write https:// in replicas, or remove tls",
-                );
-            }
-            return None;
-        }
-        if !encrypted {
-            return None;
-        }
+    fn client_tls(&mut self, raw: &At<RawDeployment>) -> Option<Arc<rustls::ClientConfig>> {
         let none = RawReplicaTls::default();
         let section = raw.tls.as_ref().map_or(&none, |tls| &tls.value);
         let certificate = match &section.certificate {
