@@ -6,7 +6,9 @@ mod tokens;
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::harness::{Answer, Gateway, KEY, OTHER_KEY, Upstream, assert_malformed, assert_record, config, service, service_of};
+use crate::harness::{
+    Answer, Gateway, KEY, OTHER_KEY, Upstream, assert_malformed, assert_record, config, service, service_of,
+};
 
 /// A GET of the score path of `service` with `fields`, each ended by CR LF.
 fn get(service: &str, fields: impl AsRef<[u8]>) -> Vec<u8> {

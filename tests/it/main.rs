@@ -8,6 +8,7 @@
 )]
 
 mod auth;
+mod cli;
 mod cors;
 mod deadlines;
 mod deploy;
