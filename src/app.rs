@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::auth::{self, JwksRegistry};
-use crate::control::config::{DrainSettings, Loaded, Source};
+use crate::control::config::{Loaded, Source};
 use crate::control::{self, Observe, Publisher, Reloader};
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
@@ -29,7 +29,6 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     workers: Vec<std::thread::JoinHandle<()>>,
     limits: Vec<Arc<ConnectionLimit>>,
-    drain: DrainSettings,
 }
 
 /// Where the gateway listens.
@@ -74,7 +73,6 @@ impl Gateway {
             observe: observe.as_ref().map(|(address, _)| *address),
         };
         let limits = sockets.limits.clone();
-        let drain = config.drain;
         let lifecycle = Lifecycle::new();
         let plane = DataPlane {
             published: publisher.published(),
@@ -96,7 +94,7 @@ impl Gateway {
             lifecycle::spawn("observe", observe.serve(listener));
         }
         lifecycle.advance(Phase::Running);
-        Ok(Self { bound, lifecycle, reloader, telemetry, metrics, workers, limits, drain })
+        Ok(Self { bound, lifecycle, reloader, telemetry, metrics, workers, limits })
     }
 
     /// Where the gateway listens.
@@ -125,16 +123,17 @@ impl Gateway {
     /// Ends the gateway: readiness goes, `drain.delay` passes, connections are brought to an end, calls in flight finish
     /// within `drain.timeout`, the rest is cut and named, records are written.
     pub async fn drain(self) -> Drained {
+        let drain = self.reloader.drain();
         self.lifecycle.advance(Phase::Unready);
-        tokio::time::sleep(self.drain.delay).await;
+        tokio::time::sleep(drain.delay).await;
         self.lifecycle.advance(Phase::Draining);
-        let deadline = Instant::now() + self.drain.timeout;
+        let deadline = Instant::now() + drain.timeout;
         while self.open_connections() > 0 && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         let cut = self.open_connections();
         if cut > 0 {
-            let timeout = self.drain.timeout;
+            let timeout = drain.timeout;
             tracing::warn!(connections = cut, ?timeout, "drain.timeout is over, what is still there is cut");
         }
         self.lifecycle.advance(Phase::Cut);

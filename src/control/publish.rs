@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use crate::auth::{Authenticator, JwksRegistry};
 use crate::catalog::ServiceName;
 use crate::limit::Admission;
+use crate::listener::ListenerSettings;
 use crate::proxy::{Deployment, EndpointTargets, ListenerState, PreparedCors, Service, Snapshot};
 use crate::route::{RouteTable, Split};
 use crate::telemetry::Metrics;
@@ -103,7 +104,7 @@ fn build(
         .collect::<Result<Vec<_>, _>>()?;
     let routes = config.services.iter().enumerate();
     let routes = RouteTable::new(routes.map(|(place, s)| (s.name.clone(), s.hosts.clone(), place)));
-    let listeners = config.listeners.iter().map(|settings| {
+    let listeners = in_order_of(&previous.listeners, &config.listeners).into_iter().map(|settings| {
         let tls = settings.tls.as_ref().map(tls::server).transpose();
         let tls = tls.map_err(|error| PublishError::Tls(Arc::clone(&settings.name), error))?;
         Ok(ListenerState { settings: settings.clone(), tls })
@@ -116,6 +117,16 @@ fn build(
         metrics.certificates().serves(&listener.settings.name, named);
     }
     Ok(Snapshot { generation: previous.generation + 1, routes, services, listeners })
+}
+
+/// Connections know their listener by its place, which the order in the file must not change.
+fn in_order_of<'a>(previous: &[ListenerState], new: &'a [ListenerSettings]) -> Vec<&'a ListenerSettings> {
+    let place = |settings: &ListenerSettings| {
+        previous.iter().position(|before| before.settings.name == settings.name).unwrap_or(usize::MAX)
+    };
+    let mut ordered: Vec<_> = new.iter().collect();
+    ordered.sort_by_key(|settings| place(settings));
+    ordered
 }
 
 fn service(

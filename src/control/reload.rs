@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RunningConfig;
 
-use super::config::{self, Config, Loaded, Source};
-use super::publish::Publisher;
+use super::config::{self, Config, DrainSettings, Loaded, Problems, Source};
+use super::publish::{PublishError, Publisher};
 
 /// Keeps the running configuration up to date with its files.
 pub struct Reloader {
@@ -79,13 +79,22 @@ impl Reloader {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).files.clone()
     }
 
+    /// How the process is to end, as the running configuration has it.
+    #[must_use]
+    pub fn drain(&self) -> DrainSettings {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).drain
+    }
+
     /// Reads the files again and puts them into effect if every part is good. Blocks on file reads: not for a data-plane
     /// thread.
     pub fn reload(&self) -> Outcome {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.status.load_full();
         match config::load(&self.source) {
-            Err(problems) => self.refuse(&before, None, &problems.to_string()),
+            Err(problems) => {
+                let cause = Cause::from(&problems);
+                self.refuse(&before, None, (cause, problems.to_string()))
+            }
             Ok(loaded) if loaded.hash == before.running_hash => {
                 self.metrics.config().unchanged();
                 let status = Status {
@@ -101,7 +110,7 @@ impl Reloader {
                 let fixed = config::needs_restart(&running, &loaded.config);
                 if !fixed.is_empty() {
                     let why = format!("a restart is needed for: {}", fixed.join("; "));
-                    return self.refuse(&before, Some(loaded.hash), &why);
+                    return self.refuse(&before, Some(loaded.hash), (Cause::Configuration, why));
                 }
                 match self.publisher.publish(&loaded.config) {
                     Ok(generation) => {
@@ -109,10 +118,8 @@ impl Reloader {
                         self.apply(generation, loaded.hash)
                     }
                     Err(error) => {
-                        if error.is_certificate() {
-                            self.metrics.certificates().reload_failed();
-                        }
-                        self.refuse(&before, Some(loaded.hash), &error.to_string())
+                        let cause = Cause::from(&error);
+                        self.refuse(&before, Some(loaded.hash), (cause, error.to_string()))
                     }
                 }
             }
@@ -134,15 +141,44 @@ impl Reloader {
         Outcome::Applied(generation)
     }
 
-    fn refuse(&self, before: &Status, file_hash: Option<String>, why: &str) -> Outcome {
-        self.metrics.config().refused();
-        tracing::error!(running = before.generation, why, "configuration refused, the running one goes on");
+    /// The same refusal again (a retry) is neither logged nor counted anew.
+    fn refuse(&self, before: &Status, file_hash: Option<String>, (cause, why): (Cause, String)) -> Outcome {
+        if before.error.as_ref() != Some(&why) {
+            self.metrics.config().refused();
+            if cause == Cause::Certificate {
+                self.metrics.certificates().reload_failed();
+            }
+            tracing::error!(
+                running = before.generation,
+                why,
+                "configuration refused, the running one goes on"
+            );
+        }
         self.status.store(Arc::new(Status {
             file_hash,
             checked_at: SystemTime::now(),
-            error: Some(why.to_owned()),
+            error: Some(why.clone()),
             ..before.clone()
         }));
-        Outcome::Refused(why.to_owned())
+        Outcome::Refused(why)
+    }
+}
+
+/// What a refused reload failed for, as far as it is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Certificate,
+    Configuration,
+}
+
+impl From<&Problems> for Cause {
+    fn from(problems: &Problems) -> Self {
+        if problems.concern_certificates() { Self::Certificate } else { Self::Configuration }
+    }
+}
+
+impl From<&PublishError> for Cause {
+    fn from(error: &PublishError) -> Self {
+        if error.is_certificate() { Self::Certificate } else { Self::Configuration }
     }
 }

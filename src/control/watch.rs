@@ -13,6 +13,8 @@ use super::reload::Reloader;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// A refused configuration is tried again at every so many looks.
+const LOOKS_PER_RETRY: u32 = 10;
 
 /// Reloads whenever the files have changed and then stayed the same for one [`INTERVAL`]: a certificate and its key are
 /// written one after the other. Never returns.
@@ -21,12 +23,16 @@ pub async fn watch(reloader: Arc<Reloader>) {
     // mostly finds nothing new.
     let mut loaded = BTreeMap::new();
     let mut last = look(&reloader.files());
+    let mut looks = 0_u32;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = look(&reloader.files());
         let settled = now == last;
         last = now;
-        if settled && last != loaded {
+        looks += 1;
+        // A refused configuration may name a file that nobody watches yet, and that comes only now.
+        let retries = looks.is_multiple_of(LOOKS_PER_RETRY) && reloader.status().error.is_some();
+        if settled && (last != loaded || retries) {
             // As it looked before the reload: what changes while that reads is seen at the next look. So is another list
             // of files, at the price of one reload that finds nothing new.
             loaded.clone_from(&last);

@@ -236,8 +236,7 @@ mod tests {
         let (mut near, far) = sockets().await;
         near.write_all(bytes).await.unwrap();
         near.shutdown().await.unwrap();
-        let error = handshake(far, tls.config, in_a_minute()).await.unwrap_err();
-        error
+        handshake(far, tls.config, in_a_minute()).await.unwrap_err()
     }
 
     #[tokio::test]

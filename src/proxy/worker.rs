@@ -13,10 +13,6 @@ use crate::upstream::Pools;
 use super::Snapshot;
 
 /// A snapshot as the requests of one worker share it: counted without an atomic, so that no count is shared between cores.
-#[expect(
-    clippy::redundant_allocation,
-    reason = "the Rc is what a request counts, the Arc what workers share"
-)]
 pub type WorkerSnapshot = Rc<Arc<Snapshot>>;
 
 /// One data-plane thread's own things. Requests of one thread share it by `Rc`; nothing in it is shared with another

@@ -377,7 +377,6 @@ mod tests {
     /// CPU time per record; to be read, not judged: `cargo test --release --lib -- --ignored --nocapture price`.
     #[test]
     #[ignore = "a measurement"]
-    #[expect(clippy::print_stderr, reason = "prints its measurement")]
     fn price_of_a_record() {
         const TIMES: u64 = 100_000;
         let folder = tempfile::tempdir().unwrap();

@@ -132,7 +132,6 @@ async fn a_bad_file_changes_nothing_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the real configuration loader"]
 async fn what_needs_a_restart_is_refused_by_name() {
     let upstream = Upstream::echo().await;
     let good = config(&service("iris", upstream.address, ""));

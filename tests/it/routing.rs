@@ -300,9 +300,9 @@ async fn methods_other_than_get_and_post_are_refused_by_name_and_the_connection_
         assert_record(&record, &json!({"HTTPMethod": method, "Protocol": "HTTP/2"}));
     }
     // One that means the server, not a resource, and one that wants a tunnel: neither is a path of a service.
-    for line in ["OPTIONS *", "CONNECT iris.test:443"] {
+    for (line, status) in [("OPTIONS *", 400), ("CONNECT iris.test:443", 405)] {
         connection.send(format!("{line} HTTP/1.1\r\nHost: iris.test\r\n\r\n")).await;
-        gateway.refused(&connection.answer().await, 405, "bad_request").await;
+        gateway.refused(&connection.answer().await, status, "bad_request").await;
     }
     let connect = http::Request::builder().method("CONNECT").uri("iris.test:443");
     let answer = h2.call(connect.body(Full::default()).unwrap()).await;

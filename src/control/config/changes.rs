@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::settings::{Config, LogFormat};
 use crate::listener::ListenerSettings;
+use crate::telemetry::Privacy;
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
 /// old and the new value. Empty: a reload applies everything.
@@ -25,6 +26,11 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     changes.compare("telemetry.records.file.path", &record_file(old), &record_file(new));
     changes.compare("telemetry.records.stdout", &old.telemetry.record_stdout, &new.telemetry.record_stdout);
+    let privacy = |config: &Config| match config.telemetry.privacy {
+        Privacy::Standard => "standard",
+        Privacy::High => "high",
+    };
+    changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
     changes.0
 }
 

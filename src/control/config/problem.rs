@@ -45,6 +45,19 @@ pub(super) struct Report {
     problems: Vec<Problem>,
 }
 
+impl Problems {
+    /// Whether a listener's certificate or key is to blame.
+    #[must_use]
+    pub fn concern_certificates(&self) -> bool {
+        let is_certificate = |problem: &Problem| {
+            problem.severity == Severity::Error
+                && problem.field.starts_with("listeners")
+                && problem.field.contains(".tls")
+        };
+        self.0.iter().any(is_certificate)
+    }
+}
+
 impl Problem {
     /// An error of the file as a whole, or at a place that is no node of the document.
     pub(super) fn of_file(file: &str, position: (u32, u32), message: String) -> Self {

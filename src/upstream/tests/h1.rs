@@ -188,7 +188,7 @@ async fn bytes_after_an_answer_never_reach_the_next_call() {
             closes(&mut socket).await;
             let (mut socket, _) = listener.accept().await.unwrap();
             read_until(&mut socket, "hi").await;
-            socket.write_all(answer[..40].as_bytes()).await.unwrap();
+            socket.write_all(&answer.as_bytes()[..40]).await.unwrap();
         };
         let calls = async {
             for _ in 0..2 {

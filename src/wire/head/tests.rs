@@ -29,7 +29,7 @@ fn response(wire: impl AsRef<[u8]>) -> Result<Option<ResponseHead>, HeadError> {
     parse_response(&mut BytesMut::from(wire.as_ref()), &limits(), &Method::POST)
 }
 
-fn assert_malformed<T: fmt::Debug>(result: Result<Option<T>, HeadError>, what: &str) {
+fn assert_malformed<T: fmt::Debug>(result: &Result<Option<T>, HeadError>, what: &str) {
     assert!(matches!(result, Err(HeadError::Malformed(..))), "{what}: {result:?}");
 }
 
@@ -114,10 +114,10 @@ fn lines_must_be_exact() {
         b"G(T / HTTP/1.1\r\nHost: h\r\n\r\n",
     ];
     for wire in cases {
-        assert_malformed(request(wire), &wire.escape_ascii().to_string());
+        assert_malformed(&request(wire), &wire.escape_ascii().to_string());
     }
     let long = "M".repeat(MAX_METHOD + 1);
-    assert_malformed(request(format!("{long} / HTTP/1.0\r\n\r\n")), "long method");
+    assert_malformed(&request(format!("{long} / HTTP/1.0\r\n\r\n")), "long method");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn fields_must_be_exact() {
         "a b: c\r\n",
         "\"a\": c\r\n",
     ] {
-        assert_malformed(with_fields(fields), fields);
+        assert_malformed(&with_fields(fields), fields);
     }
     let head = with_fields("a: \u{ef}\tb\r\n").unwrap().unwrap();
     assert_eq!(head.headers["a"].as_bytes(), "\u{ef}\tb".as_bytes());
@@ -178,9 +178,9 @@ fn framing_must_be_plain() {
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
         "Transfer-Encoding : chunked\r\n",
     ] {
-        assert_malformed(with_fields(fields), fields);
+        assert_malformed(&with_fields(fields), fields);
     }
-    assert_malformed(request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), "chunks in HTTP/1.0");
+    assert_malformed(&request("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), "chunks in HTTP/1.0");
     let framing = |fields| with_fields(fields).unwrap().unwrap().framing;
     assert_eq!(framing(""), Framing::None);
     assert_eq!(framing("Content-Length: 0\r\n"), Framing::Length(0));
@@ -213,12 +213,12 @@ fn the_host_must_be_one_and_plain() {
         "h%00",
         "\u{e9}.example",
     ] {
-        assert_malformed(with_host(host), host);
+        assert_malformed(&with_host(host), host);
     }
-    assert_malformed(with_host(&"h".repeat(300)), "300 letters");
-    assert_malformed(with_fields("Host: h\r\n"), "two hosts");
-    assert_malformed(request("GET / HTTP/1.1\r\n\r\n"), "no host");
-    assert_malformed(request("GET / HTTP/1.0\r\nHost: a/b\r\n\r\n"), "a bad host in HTTP/1.0");
+    assert_malformed(&with_host(&"h".repeat(300)), "300 letters");
+    assert_malformed(&with_fields("Host: h\r\n"), "two hosts");
+    assert_malformed(&request("GET / HTTP/1.1\r\n\r\n"), "no host");
+    assert_malformed(&request("GET / HTTP/1.0\r\nHost: a/b\r\n\r\n"), "a bad host in HTTP/1.0");
     for host in ["h", "Iris.Example.org", "a_b-c.x:65535", "127.0.0.1:80", "[::1]", "[2001:db8::1]:8443"] {
         let head = with_host(host).unwrap().unwrap();
         assert_eq!(head.headers[header::HOST], host);
@@ -247,7 +247,7 @@ fn targets_are_split_and_checked() {
         "https://a,b/",
         "://h/",
     ] {
-        assert_malformed(with_target(target), target);
+        assert_malformed(&with_target(target), target);
     }
     for (target, authority, path) in [
         ("/", None, "/"),
@@ -266,7 +266,7 @@ fn targets_are_split_and_checked() {
     assert_eq!(options.target, "*");
     let connect = request("CONNECT a.b:443 HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
     assert_eq!(connect.target, "a.b:443");
-    assert_malformed(request("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n"), "CONNECT /");
+    assert_malformed(&request("CONNECT / HTTP/1.1\r\nHost: h\r\n\r\n"), "CONNECT /");
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn odd_answers_are_refused() {
         "HTTP/1.1 204 x\r\nContent-Length: a\r\n\r\n",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     ] {
-        assert_malformed(response(wire), wire);
+        assert_malformed(&response(wire), wire);
     }
 }
 

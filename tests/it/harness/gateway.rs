@@ -1,6 +1,7 @@
 //! A whole gateway in this process, with its folder, its records and its observe port.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use scoregate::app;
@@ -258,7 +259,11 @@ pub fn prepare(config: &str) -> (TempDir, DevelopmentCertificates) {
     let dir = tempfile::tempdir().unwrap();
     let names = ["iris.test", "*.wild.test"];
     let certificates = development_certificates(&dir.path().join("certs"), &names).unwrap();
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
     write("primary.key", KEY);
     write("secondary.key", OTHER_KEY);
     write("signing.key", &rcgen::KeyPair::generate().unwrap().serialize_pem());
