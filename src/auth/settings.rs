@@ -1,5 +1,6 @@
 //! What the configuration says about a service's one auth mode, secrets already read.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,12 @@ pub struct TokenSettings {
     pub lifetime: Duration,
     /// Clock difference allowed when `exp` and `nbf` are judged.
     pub leeway: Duration,
+}
+
+impl TokenSettings {
+    /// Bounds of a token's lifetime, 1 s to 30 days: a token cannot be taken back one by one.
+    pub const LIFETIMES: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
 }
 
 /// An outside issuer (`oidc` of a service).

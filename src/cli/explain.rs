@@ -1,13 +1,18 @@
 //! `scoregate explain`: what a call would meet on its way, and why; makes no call.
+//!
+//! Takes the steps of `proxy::phases` in their order, with the same parsers, route table and rules, and leaves out what
+//! only a real call can tell: whether its credential is good and whether a replica has a place.
 
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method};
+use http::uri::{Scheme, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
-use url::Url;
 
 use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, Endpoint};
@@ -15,7 +20,9 @@ use crate::control::config::{self, Config, DeploymentSettings, ServiceSettings};
 use crate::error::Error;
 use crate::limit::Limits;
 use crate::listener::ListenerSettings;
-use crate::route::{Host, RouteTable, SERVICE_PREFIX, Target};
+use crate::proxy::{self, TlsFacts};
+use crate::route::{Host, RouteTable, Routed, SERVICE_PREFIX, Target};
+use crate::tls;
 
 use super::ConfigFile;
 
@@ -27,122 +34,199 @@ pub(super) struct Call {
     /// Method of the call
     #[arg(long, default_value = "POST")]
     method: Method,
-    /// URL of the call, as a client would write it
-    #[arg(long)]
-    url: Url,
-    /// Header of the call, `Name: value`; may be repeated
-    #[arg(short = 'H', long = "header", value_parser = parse_header)]
+    /// URL of the call as it is sent: dots and escapes in its path are not tidied up first
+    #[arg(long, value_parser = parse_url)]
+    url: Uri,
+    /// Header of the call, `Name: value`; may be repeated. `Host` goes before the URL's host
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Prints one JSON object; exit code 1 if the gateway would refuse the call before it looks at a credential.
-#[expect(clippy::print_stdout, reason = "the command's output")]
-pub(super) fn run(call: &Call) -> anyhow::Result<ExitCode> {
+/// Writes one JSON object to `out`; exit code 1 if the gateway would refuse the call whatever its credential.
+///
+/// # Errors
+/// The configuration is not usable, or writing failed.
+pub(super) fn run(call: &Call, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(&call.config.source()) {
         Ok(loaded) => loaded,
         Err(problems) => bail!("the configuration is not usable:\n{problems}"),
     };
-    let explained = explain(&loaded.config, call);
-    let code = if explained.get("refused").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    println!("{explained:#}");
+    let mut met = json!({});
+    let code = match walk(&loaded.config, call, &mut met)? {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            met["refused"] = refusal(&error);
+            ExitCode::FAILURE
+        }
+    };
+    writeln!(out, "{met:#}")?;
     Ok(code)
 }
 
-fn explain(config: &Config, call: &Call) -> Value {
-    let mut explained = json!({ "listener": listener(config, &call.url) });
-    match service(config, &call.url) {
-        Err(error) => explained["refused"] = refusal(&error),
-        Ok((service, how, endpoint)) => {
-            explained["service"] = json!({ "name": service.name.as_str(), "computeType": service.compute_type.as_str(), "because": how });
-            explained["auth"] = auth(service, call);
-            explained["limits"] = limits(&service.limits);
-            explained["deployment"] = deployment(service, call, endpoint.as_ref().ok());
-            if call.method == Method::OPTIONS && service.cors.is_some() {
-                explained["cors"] = json!(
-                    "a preflight with Origin and Access-Control-Request-Method is answered by the gateway"
-                );
-            } else if call.method != Method::GET && call.method != Method::POST {
-                explained["refused"] =
-                    json!({ "reason": "bad_request", "message": "services take GET and POST only" });
-            }
-            if let Err(error) = endpoint {
-                explained["refused"] = refusal(&error);
-            }
+/// Takes the call through the steps of the request path and notes in `met` what it meets; the inner error is the
+/// gateway's refusal, where the call ends.
+fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<(), Error>> {
+    let headers: HeaderMap = call.headers.iter().cloned().collect();
+    let (listener, because) = choose_listener(&config.listeners, &call.url);
+    met["listener"] = show_listener(listener, because);
+    let tls = match listener {
+        Some(listener) => connect(listener, &call.url)?,
+        None => None,
+    };
+    Ok(route(config, call, &headers, tls.as_ref()).and_then(|(host, target, routed)| {
+        let service = &config.services[routed.service];
+        met["service"] = show_service(service, &host, &target);
+        met["auth"] = show_auth(service, &headers);
+        met["limits"] = show_limits(&service.limits);
+        let endpoint = routed.endpoint?;
+        if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
+            met["cors"] = json!("the gateway answers this preflight itself, without a credential");
+            return Ok(());
         }
-    }
-    explained
+        proxy::check_method(&call.method)?;
+        let (candidates, because) = choose_deployments(service, &headers);
+        let shown: Vec<_> =
+            candidates.iter().map(|deployment| show_deployment(deployment, endpoint)).collect();
+        met["deployment"] = json!({ "because": because, "candidates": shown });
+        if candidates.is_empty() { Err(proxy::unknown_deployment()) } else { Ok(()) }
+    }))
 }
 
-fn listener(config: &Config, url: &Url) -> Value {
-    let wants_tls = url.scheme() == "https";
-    let port = url.port_or_known_default();
-    let by_port = |listener: &&ListenerSettings| {
-        Some(listener.address.port()) == port && listener.tls.is_some() == wants_tls
-    };
-    let exact = config.listeners.iter().find(by_port);
-    let (listener, because) = match exact {
+/// The listener that the URL leads to, and why this one.
+fn choose_listener<'a>(
+    listeners: &'a [ListenerSettings],
+    url: &Uri,
+) -> (Option<&'a ListenerSettings>, &'static str) {
+    let wants_tls = url.scheme() == Some(&Scheme::HTTPS);
+    let port = url.port_u16().unwrap_or(if wants_tls { 443 } else { 80 });
+    let mut of_scheme = listeners.iter().filter(|listener| listener.tls.is_some() == wants_tls);
+    match of_scheme.clone().find(|listener| listener.address.port() == port) {
         Some(listener) => (Some(listener), "it has the URL's port and scheme"),
-        None => (
-            config.listeners.iter().find(|listener| listener.tls.is_some() == wants_tls),
-            "no listener has the URL's port; this is the first one of its scheme (a load balancer may map ports)",
-        ),
-    };
-    listener.map_or(Value::Null, |listener| {
-        json!({ "name": &*listener.name, "address": listener.address.to_string(), "tls": listener.tls.is_some(), "because": because })
-    })
+        None => match of_scheme.next() {
+            Some(listener) => (
+                Some(listener),
+                "no listener has the URL's port; this is the first of its scheme (a load balancer may map ports)",
+            ),
+            None => {
+                (None, "no listener has the URL's scheme; whatever is in front must begin or end TLS itself")
+            }
+        },
+    }
 }
 
-/// The service, how it was found, and what of it is wanted.
-fn service<'a>(
-    config: &'a Config,
-    url: &Url,
-) -> Result<(&'a ServiceSettings, String, Result<Endpoint, Error>), Error> {
-    let whole = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
-    let target = Target::parse(Bytes::from(whole))?;
-    let authority = url.host_str().unwrap_or_default();
-    let host = Host::parse(authority.as_bytes())?;
+/// What a client's handshake for the URL settles; `None` without TLS. An address is never sent as a server name (RFC 6066,
+/// section 3).
+fn connect(listener: &ListenerSettings, url: &Uri) -> anyhow::Result<Option<TlsFacts>> {
+    let Some(settings) = &listener.tls else { return Ok(None) };
+    let tls = tls::server(settings).with_context(|| format!("listener {}", listener.name))?;
+    let host = url.host().unwrap_or_default();
+    let is_name = !host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err();
+    let server_name = is_name.then(|| host.to_ascii_lowercase().trim_end_matches('.').into());
+    Ok(Some(TlsFacts { server_name, certificates: Arc::clone(&tls.certificates) }))
+}
+
+/// The service's place in the configuration and what is wanted of it.
+fn route(
+    config: &Config,
+    call: &Call,
+    headers: &HeaderMap,
+    tls: Option<&TlsFacts>,
+) -> Result<(Host, Target, Routed<usize>), Error> {
+    let target = call.url.path_and_query().map_or("/", |target| target.as_str());
+    let target = Target::parse(Bytes::copy_from_slice(target.as_bytes()))?;
+    let authority = call.url.authority().map_or("", |authority| authority.as_str());
+    let host = Host::parse(headers.get(header::HOST).map_or(authority.as_bytes(), HeaderValue::as_bytes))?;
+    if let Some(tls) = tls {
+        tls.check_authority(&host)?;
+    }
     let services = config.services.iter().enumerate();
     let routes = RouteTable::new(services.map(|(place, s)| (s.name.clone(), s.hosts.clone(), place)));
     let routed = routes.find(&host, &target)?;
-    let how = if target.path().starts_with(SERVICE_PREFIX) {
-        "the path names it".to_owned()
-    } else {
-        format!("its hosts hold {}", host.as_str())
-    };
-    Ok((&config.services[routed.service], how, routed.endpoint))
+    Ok((host, target, routed))
 }
 
-fn auth(service: &ServiceSettings, call: &Call) -> Value {
-    let (mode, takes) = match &service.auth {
-        AuthSettings::None => (AuthMode::None, "nothing: everybody may call".to_owned()),
-        AuthSettings::Key(keys) if keys.secondary.is_some() => {
-            (AuthMode::Key, "Authorization: Bearer with the primary or the secondary key".to_owned())
-        }
-        AuthSettings::Key(_) => (AuthMode::Key, "Authorization: Bearer with the primary key".to_owned()),
-        AuthSettings::Token(tokens) => (
-            AuthMode::Token,
-            format!("Authorization: Bearer with a token of {} for {}", tokens.issuer, service.name),
-        ),
-        AuthSettings::Oidc(oidc) => (
-            AuthMode::Oidc,
-            format!("Authorization: Bearer with a token of {} for {}", oidc.issuer, oidc.audience),
-        ),
+/// The deployments that may get the call, and why these; none if the caller names one that is not there.
+fn choose_deployments<'a>(
+    service: &'a ServiceSettings,
+    headers: &HeaderMap,
+) -> (Vec<&'a DeploymentSettings>, String) {
+    let all = service.deployments.iter();
+    let Some(named) = headers.get(proxy::DEPLOYMENT) else {
+        let candidates = all.filter(|deployment| deployment.traffic > 0);
+        return (candidates.collect(), "the traffic split decides".to_owned());
     };
-    let is_default = service.compute_type.default_auth() == mode;
-    let credential = call.headers.iter().any(|(name, _)| name == http::header::AUTHORIZATION);
+    let names: Vec<_> = all.clone().map(|deployment| deployment.name.as_str()).collect();
+    let candidates: Vec<_> =
+        all.filter(|deployment| deployment.name.as_str().as_bytes() == named.as_bytes()).collect();
+    let because = if candidates.is_empty() {
+        format!("azureml-model-deployment names {named:?}, but the service has {}", names.join(", "))
+    } else {
+        "azureml-model-deployment names it".to_owned()
+    };
+    (candidates, because)
+}
+
+fn show_listener(listener: Option<&ListenerSettings>, because: &str) -> Value {
+    match listener {
+        None => json!({ "name": null, "because": because }),
+        Some(listener) => json!({
+            "name": &*listener.name,
+            "address": listener.address.to_string(),
+            "tls": listener.tls.is_some(),
+            "because": because,
+        }),
+    }
+}
+
+fn show_service(service: &ServiceSettings, host: &Host, target: &Target) -> Value {
+    let because = match target.path().strip_prefix(SERVICE_PREFIX) {
+        Some(_) => format!("the path names it after {SERVICE_PREFIX}"),
+        None => format!("its hosts list {}", host.as_str()),
+    };
     json!({
-        "mode": mode.as_str(),
-        "isDefaultOfComputeType": is_default,
-        "takes": takes,
-        "credentialInCall": credential,
-        "note": "credentials are not judged here",
+        "name": service.name.as_str(),
+        "computeType": service.compute_type.as_str(),
+        "because": because,
     })
 }
 
-fn limits(limits: &Limits) -> Value {
+fn show_auth(service: &ServiceSettings, headers: &HeaderMap) -> Value {
+    let bearer = |what: &str| format!("Authorization: Bearer with {what}");
+    let (mode, takes) = match &service.auth {
+        AuthSettings::None => (AuthMode::None, "nothing: everybody may call".to_owned()),
+        AuthSettings::Key(keys) if keys.secondary.is_some() => {
+            (AuthMode::Key, bearer("the primary or the secondary key"))
+        }
+        AuthSettings::Key(_) => (AuthMode::Key, bearer("the primary key")),
+        AuthSettings::Token(tokens) => {
+            (AuthMode::Token, bearer(&format!("a token of {} for {}", tokens.issuer, service.name)))
+        }
+        AuthSettings::Oidc(oidc) => {
+            (AuthMode::Oidc, bearer(&format!("a token of {} for {}", oidc.issuer, oidc.audience)))
+        }
+    };
+    let compute_type = service.compute_type;
+    let is_default = compute_type.default_auth() == mode;
+    let because = if is_default {
+        format!("it is the default of {compute_type}")
+    } else {
+        format!(
+            "the service says auth: {mode}; the default of {compute_type} is {}",
+            compute_type.default_auth()
+        )
+    };
+    json!({
+        "mode": mode.as_str(),
+        "isDefaultOfComputeType": is_default,
+        "because": because,
+        "takes": takes,
+        "credentialInCall": headers.contains_key(header::AUTHORIZATION),
+        "note": "the credential is not judged here",
+    })
+}
+
+/// Sizes in bytes, waits with their unit; null: no limit.
+fn show_limits(limits: &Limits) -> Value {
     json!({
         "bodyBytes": limits.body_bytes,
         "headerBytes": limits.header_bytes,
@@ -157,35 +241,35 @@ fn limits(limits: &Limits) -> Value {
     })
 }
 
-fn deployment(service: &ServiceSettings, call: &Call, endpoint: Option<&Endpoint>) -> Value {
-    let path = |deployment: &DeploymentSettings| {
-        endpoint.map(|endpoint| match endpoint {
-            Endpoint::Score => deployment.paths.score.clone(),
-            Endpoint::Swagger => deployment.paths.swagger.clone(),
-            Endpoint::Health => deployment.paths.health.clone(),
-        })
+fn show_deployment(deployment: &DeploymentSettings, endpoint: Endpoint) -> Value {
+    let path = match endpoint {
+        Endpoint::Score => &deployment.paths.score,
+        Endpoint::Swagger => &deployment.paths.swagger,
+        Endpoint::Health => &deployment.paths.health,
     };
-    let shown = |deployment: &DeploymentSettings| {
-        let replicas: Vec<_> = deployment.replicas.iter().map(|replica| replica.origin.to_string()).collect();
-        json!({ "name": deployment.name.as_str(), "trafficPercent": deployment.traffic, "replicas": replicas, "path": path(deployment) })
-    };
-    let named = call.headers.iter().find(|(name, _)| name == "azureml-model-deployment");
-    match named {
-        None => {
-            json!({ "because": "the traffic split decides", "candidates": service.deployments.iter().map(shown).collect::<Vec<_>>() })
-        }
-        Some((_, wanted)) => {
-            let found = service
-                .deployments
-                .iter()
-                .find(|deployment| deployment.name.as_str().as_bytes() == wanted.as_bytes());
-            json!({ "because": "azureml-model-deployment names it", "candidates": found.map(shown) })
-        }
-    }
+    let replicas: Vec<_> = deployment.replicas.iter().map(|replica| replica.origin.to_string()).collect();
+    json!({
+        "name": deployment.name.as_str(),
+        "trafficPercent": deployment.traffic,
+        "replicas": replicas,
+        "path": path,
+    })
 }
 
 fn refusal(error: &Error) -> Value {
-    json!({ "reason": error.reason().as_str(), "message": error.message })
+    // The statuses of these refusals are the same for every compute type.
+    let status = proxy::status_of(error.kind, None);
+    json!({ "status": status.as_u16(), "reason": error.reason().as_str(), "message": error.message })
+}
+
+fn parse_url(text: &str) -> anyhow::Result<Uri> {
+    let url: Uri =
+        text.parse().map_err(|error| anyhow!("{error}; write one such as https://localhost:8443/score"))?;
+    let has_scheme = matches!(url.scheme_str(), Some("http" | "https"));
+    ensure!(has_scheme, "a URL begins with http:// or https:// and a host");
+    let credentials = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    ensure!(!credentials, "clients do not send what stands before '@'; say it with -H 'Authorization: ..'");
+    Ok(url)
 }
 
 fn parse_header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {

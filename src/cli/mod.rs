@@ -100,14 +100,17 @@ impl Cli {
                 let stay = if once { demo::Stay::Exit } else { demo::Stay::UntilSignal };
                 demo::run(stay)
             }
-            Command::Explain(call) => explain::run(&call),
-            Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint),
+            Command::Explain(call) => explain::run(&call, &mut out),
+            Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint, &mut out),
             Command::Version { json } => {
-                version::run(if json { version::Format::Json } else { version::Format::Text })
+                let format = if json { version::Format::Json } else { version::Format::Text };
+                version::run(format, &mut out).map_err(Into::into)
             }
         };
         match done {
             Ok(code) => code,
+            // Whoever read the output (`| head`) has seen enough.
+            Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
             Err(error) => {
                 // With standard error gone there is nobody left to tell.
                 let _ = writeln!(err, "scoregate: {error:#}");
@@ -115,4 +118,8 @@ impl Cli {
             }
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -1,13 +1,14 @@
 //! `scoregate tokens mint`: signs a token offline with the key of the configuration.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::auth::{self, AuthSettings};
-use crate::control::config;
+use crate::auth::{self, AuthSettings, TokenSettings};
+use crate::control::config::{self, Config, ServiceSettings};
 
 use super::ConfigFile;
 
@@ -22,25 +23,42 @@ pub(super) struct Mint {
     /// Whom the token stands for; shows as Subject in the records
     #[arg(long)]
     subject: String,
-    /// How long it is valid, such as 10m or 12h [default: tokens.lifetime of the configuration]
-    #[arg(long, value_parser = config::parse_duration)]
+    /// How long it is valid, such as 10m or 12h, 1s to 720h [default: tokens.lifetime of the configuration]
+    #[arg(long, value_parser = parse_lifetime)]
     lifetime: Option<Duration>,
 }
 
-#[expect(clippy::print_stdout, reason = "the command's output")]
-pub(super) fn mint(mint: &Mint) -> anyhow::Result<ExitCode> {
+/// Writes one token on a line of its own to `out`.
+///
+/// # Errors
+/// The configuration is not usable, has no such service in token mode, or writing failed.
+pub(super) fn mint(mint: &Mint, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(&mint.config.source()) {
         Ok(loaded) => loaded,
         Err(problems) => bail!("the configuration is not usable:\n{problems}"),
     };
-    let wanted = loaded.config.services.iter().find(|service| service.name.as_str() == mint.service);
-    let service =
-        wanted.ok_or_else(|| anyhow!("--service: the configuration has no service {:?}", mint.service))?;
+    let service = find(&loaded.config, &mint.service)?;
     let AuthSettings::Token(tokens) = &service.auth else {
-        bail!("--service: {} does not take tokens of this gateway; set `auth: token`", mint.service);
+        bail!("--service: {} does not take tokens of this gateway (auth: token)", mint.service);
     };
     let token = auth::mint(tokens, &service.name, &mint.subject, mint.lifetime, SystemTime::now())
         .context("the token cannot be signed")?;
-    println!("{token}");
+    writeln!(out, "{token}")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn find<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a ServiceSettings> {
+    let names = || config.services.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ");
+    let found = config.services.iter().find(|service| service.name.as_str() == name);
+    found.with_context(|| format!("--service: the configuration has no service {name:?}; it has {}", names()))
+}
+
+/// A lifetime within the bounds of `tokens.lifetime`.
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = config::parse_duration(text)?;
+    if TokenSettings::LIFETIMES.contains(&lifetime) {
+        Ok(lifetime)
+    } else {
+        Err("out of range; allowed are 1s to 720h".to_owned())
+    }
 }

@@ -1,5 +1,6 @@
 //! `scoregate version`.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// How to print it.
@@ -11,15 +12,18 @@ pub(super) enum Format {
     Json,
 }
 
-#[expect(clippy::print_stdout, reason = "the command's output")]
-#[expect(clippy::unnecessary_wraps, reason = "commands have one shape")]
-pub(super) fn run(format: Format) -> anyhow::Result<ExitCode> {
+/// Writes name and version to `out`; as JSON also the target it was built for.
+///
+/// # Errors
+/// Writing failed.
+pub(super) fn run(format: Format, out: &mut dyn Write) -> io::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     match format {
-        Format::Text => println!("scoregate {version}"),
+        Format::Text => writeln!(out, "scoregate {version}")?,
         Format::Json => {
             let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-            println!("{}", serde_json::json!({ "name": "scoregate", "version": version, "target": target }));
+            let json = serde_json::json!({ "name": "scoregate", "version": version, "target": target });
+            writeln!(out, "{json}")?;
         }
     }
     Ok(ExitCode::SUCCESS)

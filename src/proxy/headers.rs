@@ -16,7 +16,7 @@ pub(super) const MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-reque
 /// The caller's own id, cleaned.
 pub(super) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 /// Asks for a deployment; on an answer, names the one that served.
-pub(super) const DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
+pub const DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
 /// Why the gateway answered by itself.
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-scoregate-reason");
 

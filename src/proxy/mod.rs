@@ -23,7 +23,9 @@ use crate::tls::CertificateIndex;
 use crate::wire::Body;
 
 pub use body::ResponseBody;
-pub use respond::PreparedCors;
+pub use headers::DEPLOYMENT;
+pub use phases::{check_method, is_preflight, unknown_deployment};
+pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
 pub use snapshot::{Deployment, EndpointTargets, ListenerState, Service, Snapshot};
 pub use worker::Worker;

@@ -15,8 +15,9 @@ use crate::wire::Body;
 use super::body::RequestBody;
 use super::context::Exchange;
 use super::forward::{self, Outbound};
+use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, respond};
+use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -41,7 +42,9 @@ pub(super) async fn run(
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
     let host = Host::parse(inbound.authority.as_ref().map_or(b"", HeaderValue::as_bytes))?;
-    connection.check_authority(&host)?;
+    if let Some(tls) = &connection.tls {
+        tls.check_authority(&host)?;
+    }
 
     let (service, endpoint) = route(&snapshot, exchange, &host, &target)?;
     allow_origin(service, exchange, &inbound.headers);
@@ -68,15 +71,17 @@ pub(super) async fn run(
     forward::forward(worker, connection, exchange, (service, deployment), outbound).await.map(Answer::Model)
 }
 
-impl ConnectionFacts {
-    /// Refuses a host that this TLS connection was not made for: the client named another one in its handshake, and
-    /// that other one has another certificate (RFC 9110 15.5.20).
-    fn check_authority(&self, host: &Host) -> Result<(), Error> {
-        let Some(tls) = &self.tls else { return Ok(()) };
-        match tls.server_name.as_deref() {
+impl TlsFacts {
+    /// Refuses a host that this connection was not made for: the client named another one in its handshake, and that
+    /// other one has another certificate (RFC 9110 15.5.20).
+    ///
+    /// # Errors
+    /// [`Kind::Misdirected`].
+    pub fn check_authority(&self, host: &Host) -> Result<(), Error> {
+        match self.server_name.as_deref() {
             None => Ok(()),
             Some(name) if name == host.as_str() => Ok(()),
-            Some(name) if tls.certificates.same_certificate(Some(name), host.as_str()) => Ok(()),
+            Some(name) if self.certificates.same_certificate(Some(name), host.as_str()) => Ok(()),
             Some(_) => Err(Error::new(
                 Kind::Misdirected,
                 "this connection was made for another host, which has a certificate of its own; open a new one",
@@ -103,14 +108,23 @@ fn allow_origin(service: &Service, exchange: &mut Exchange, headers: &HeaderMap)
 }
 
 fn preflight(service: &Service, inbound: &Inbound) -> Option<Response<Body>> {
-    let is_preflight = inbound.method == Method::OPTIONS
-        && inbound.headers.contains_key(header::ORIGIN)
-        && inbound.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let cors = service.cors.as_ref().filter(|_| is_preflight)?;
-    Some(respond::preflight(cors))
+    let cors = service.cors.as_ref()?;
+    is_preflight(&inbound.method, &inbound.headers).then(|| respond::preflight(cors))
 }
 
-fn check_method(method: &Method) -> Result<(), Error> {
+/// Whether a browser asks with this call if it may make another one (Fetch standard, 3.2.2).
+#[must_use]
+pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::OPTIONS
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Lets pass what services take.
+///
+/// # Errors
+/// [`Kind::MethodNotAllowed`].
+pub fn check_method(method: &Method) -> Result<(), Error> {
     if method == Method::GET || method == Method::POST {
         Ok(())
     } else {
@@ -143,21 +157,25 @@ fn choose_deployment<'a>(
     exchange: &mut Exchange,
     headers: &HeaderMap,
 ) -> Result<&'a Deployment, Error> {
-    let chosen = match headers.get("azureml-model-deployment") {
+    let chosen = match headers.get(DEPLOYMENT) {
         Some(named) => {
             service.deployments.iter().find(|deployment| deployment.name.as_bytes() == named.as_bytes())
         }
         None => service.split.pick().map(|place| &service.deployments[place]),
     };
-    let deployment = chosen.ok_or_else(|| {
-        Error::new(
-            Kind::UnknownDeployment,
-            "the service has no deployment of the name in azureml-model-deployment, or none that takes traffic",
-        )
-    })?;
+    let deployment = chosen.ok_or_else(unknown_deployment)?;
     exchange.record.deployment = Some(Arc::clone(&deployment.name));
     exchange.answer.deployment = Some(deployment.header.clone());
     Ok(deployment)
+}
+
+/// What a caller is told who names a deployment that the service does not have.
+#[must_use]
+pub fn unknown_deployment() -> Error {
+    Error::new(
+        Kind::UnknownDeployment,
+        "the service has no deployment of the name in azureml-model-deployment, or none that takes traffic",
+    )
 }
 
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {

@@ -143,7 +143,8 @@ impl PreparedCors {
 
 /// The status of an answer that the gateway makes, per compute type (azureml-fe's for ACI and AKS, the managed front
 /// end's for Managed; without a service or with `status_mapping: passthrough`, the former).
-const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode {
+#[must_use]
+pub const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusCode {
     let managed = matches!(compute_type, Some(ComputeType::Managed));
     match kind {
         Kind::Malformed | Kind::BodyBroken => StatusCode::BAD_REQUEST,

@@ -8,8 +8,10 @@
 )]
 
 mod auth;
+mod cli;
 mod cors;
 mod deadlines;
+mod deploy;
 mod forwarding;
 mod framing;
 mod harness;

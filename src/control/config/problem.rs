@@ -140,14 +140,21 @@ impl Report {
         self.problems
     }
 
-    fn add(&mut self, at: PlaceId, below: Option<&str>, message: String, severity: Severity) {
-        let mut field = self.path(at).to_owned();
-        if let Some(name) = below {
-            if !field.is_empty() {
-                field.push('.');
-            }
-            field.push_str(name);
+    /// Whether the field `name` of the section at `section` is there, but refused: nothing follows from its absence.
+    pub fn is_lost(&self, section: PlaceId, name: &str) -> bool {
+        self.is_refused(&self.field(section, Some(name)))
+    }
+
+    fn field(&self, at: PlaceId, below: Option<&str>) -> String {
+        match (self.path(at), below) {
+            (path, None) => path.to_owned(),
+            ("", Some(name)) => name.to_owned(),
+            (path, Some(name)) => format!("{path}.{name}"),
         }
+    }
+
+    fn add(&mut self, at: PlaceId, below: Option<&str>, message: String, severity: Severity) {
+        let field = self.field(at, below);
         if self.is_refused(&field) {
             return;
         }

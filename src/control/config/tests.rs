@@ -284,9 +284,7 @@ fn the_shape_is_checked_with_the_nearest_known_name() {
         (
             &with("public_url: score.example.org"),
             &[],
-            &[
-                "c.yaml:3:13: public_url: is no usable URL (relative URL without a base); write one such as http://127.0.0.1:5001",
-            ],
+            &["c.yaml:3:13: public_url: has no scheme; write http:// or https:// before it"],
         ),
         (
             &with("telemetry: {records: {file: {path: r.jsonl}, stdout: yes}}"),
@@ -305,6 +303,35 @@ fn the_shape_is_checked_with_the_nearest_known_name() {
     assert_eq!(
         lines(&format!("{HEAD}{SERVICE}").replace("/v1", "/v2"), &[]),
         ["c.yaml:1:10: version: must be scoregate/v1, not 'scoregate/v2'"]
+    );
+}
+
+#[test]
+fn a_refused_value_has_no_followers() {
+    check_services(&[
+        (
+            "{name: iris, compute_type: AKS, auth: tokens, deployments: [{name: blue, replicas: ['http://h:1']}]}",
+            &[],
+            &[
+                "c.yaml:4:41: services[0].auth: 'tokens' is not one of none, key, token, oidc; did you mean 'token'?",
+            ],
+        ),
+        (
+            "{name: iris, compute_type: ACI, auth: keys, keys: {primary: {env: A}}, deployments: [{name: blue, replicas: ['http://h:1']}]}",
+            &[],
+            &[
+                "c.yaml:4:41: services[0].auth: 'keys' is not one of none, key, token, oidc; did you mean 'key'?",
+            ],
+        ),
+        (
+            "{name: iris, compute_type: AKS, auth: token, deployments: [{name: blue, replicas: ['http://h:1']}]}\ntokens: yes",
+            &[],
+            &["c.yaml:5:9: tokens: expected a section (key: value), found text"],
+        ),
+    ]);
+    assert_eq!(
+        lines(&format!("{HEAD}{SERVICE}").replace("true", "yes"), &[]),
+        ["c.yaml:2:60: listeners[0].plaintext: expected true or false, found text"]
     );
 }
 

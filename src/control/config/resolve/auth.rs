@@ -30,6 +30,7 @@ impl Resolver<'_> {
     ) -> Option<AuthSettings> {
         let mode = match &raw.auth {
             Some(field) => field.value.into(),
+            None if self.report.is_lost(raw.at, "auth") => return None,
             None => compute_type.default_auth(),
         };
         // A default is never refused.

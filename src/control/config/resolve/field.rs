@@ -144,8 +144,12 @@ impl Resolver<'_> {
 pub(super) type Taken = HashMap<String, PlaceId>;
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("is no usable URL ({error}); write one such as http://127.0.0.1:5001"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => {
+            "has no scheme; write http:// or https:// before it".to_owned()
+        }
+        error => format!("is no usable URL ({error}); write one such as http://127.0.0.1:5001"),
+    })?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("has the scheme '{}'; write http:// or https://", url.scheme()));
     }

@@ -94,8 +94,8 @@ impl Resolver<'_> {
             }
             Some(key)
         });
-        let lifetime =
-            self.duration(&raw.lifetime, RawDuration::secs(1)..=RawDuration::secs(30 * 24 * 60 * 60));
+        let (shortest, longest) = TokenSettings::LIFETIMES.into_inner();
+        let lifetime = self.duration(&raw.lifetime, RawDuration(shortest)..=RawDuration(longest));
         let leeway = self.leeway(&raw.leeway);
         Some(Arc::new(TokenSettings { issuer: issuer?, signing_key: signing_key?, lifetime, leeway }))
     }

@@ -69,6 +69,7 @@ impl Resolver<'_> {
                 }
                 None
             }
+            (None, false) if self.report.is_lost(raw.at, "plaintext") => None,
             (None, false) => {
                 self.report.missing(
                     raw.at,

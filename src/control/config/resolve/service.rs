@@ -38,6 +38,7 @@ impl Resolver<'_> {
             );
         }
         let issuer = match (&raw.tokens, tokens) {
+            (None, _) if self.report.is_lost(root, "tokens") => Issuer::Refused,
             (None, _) => Issuer::Absent,
             (Some(_), None) => Issuer::Refused,
             (Some(_), Some(tokens)) => Issuer::Ready(Arc::clone(tokens)),
