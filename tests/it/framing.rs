@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::harness::{
-    Answer, Connection, End, Gateway, KEY, Upstream, config, score_request, service, with_plain_listener,
+    Answer, Connection, End, Gateway, KEY, Rest, Upstream, config, score_request, service,
+    with_plain_listener,
 };
 
 /// A request that must never run: it follows whatever is malformed.
@@ -555,7 +556,7 @@ async fn connect_is_refused() {
     let answer = gateway.call("CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n\r\n").await;
     assert_refused(&answer, 405, "bad_request", "h1");
     let mut frames = gateway.frames().await;
-    frames.headers(1, &[(b":method", b"CONNECT"), (b":authority", b"localhost:443")], true).await;
+    frames.headers(1, &[(b":method", b"CONNECT"), (b":authority", b"localhost:443")], Rest::Nothing).await;
     // 405 has no number of its own in HPACK.
     assert_eq!(frames.outcome(1).await, super::harness::Outcome::Answered(0));
     let mut frames = gateway.frames().await;
@@ -566,7 +567,7 @@ async fn connect_is_refused() {
         (b":path", b"/api/v1/service/iris/score"),
         (b":authority", b"localhost"),
     ];
-    frames.headers(1, &extended, true).await;
+    frames.headers(1, &extended, Rest::Nothing).await;
     assert!(frames.outcome(1).await.is_refusal_of_malformed());
     assert_eq!(replica.accepted(), 0);
     let records = gateway.exactly(2).await;
@@ -592,14 +593,14 @@ async fn an_http2_length_that_does_not_fit_the_data_never_makes_a_whole_request(
     let gateway = gateway(&replica).await;
     for (length, data) in [(&b"0"[..], &b"hello"[..]), (b"10", b"hello"), (b"5", b"hellohello")] {
         let mut frames = gateway.frames().await;
-        frames.headers(1, &h2_fields(&[(b"content-length", length)]), false).await;
-        frames.data(1, data, true).await;
+        frames.headers(1, &h2_fields(&[(b"content-length", length)]), Rest::Follows).await;
+        frames.data(1, data, Rest::Nothing).await;
         let outcome = frames.outcome(1).await;
         assert!(outcome.is_refusal_of_malformed(), "{length:?}: {outcome:?}");
     }
     let mut frames = gateway.frames().await;
-    frames.headers(1, &h2_fields(&[(b"content-length", b"5")]), false).await;
-    frames.data(1, b"hello", true).await;
+    frames.headers(1, &h2_fields(&[(b"content-length", b"5")]), Rest::Follows).await;
+    frames.data(1, b"hello", Rest::Nothing).await;
     assert_eq!(frames.outcome(1).await, super::harness::Outcome::Answered(200));
     assert_eq!(replica.seen().len(), 1, "{:?}", replica.seen());
     let records = gateway.exactly(4).await;
@@ -635,7 +636,7 @@ async fn http2_fields_that_could_be_read_as_others_are_refused() {
     ];
     for field in fields {
         let mut frames = gateway.frames().await;
-        frames.headers(1, &h2_fields(&[field]), true).await;
+        frames.headers(1, &h2_fields(&[field]), Rest::Nothing).await;
         let outcome = frames.outcome(1).await;
         assert!(outcome.is_refusal_of_malformed(), "{}: {outcome:?}", String::from_utf8_lossy(field.0));
     }
@@ -647,7 +648,7 @@ async fn http2_fields_that_could_be_read_as_others_are_refused() {
             }
         }
         let mut frames = gateway.frames().await;
-        frames.headers(1, &fields, true).await;
+        frames.headers(1, &fields, Rest::Nothing).await;
         let outcome = frames.outcome(1).await;
         assert!(outcome.is_refusal_of_malformed(), "{name} {value}: {outcome:?}");
     }

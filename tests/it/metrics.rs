@@ -112,7 +112,7 @@ async fn a_scoring_run_shows_under_the_names_labels_and_buckets_of_the_contract(
 async fn what_callers_make_up_adds_no_series() {
     let upstream = Upstream::answering(|seen| {
         // A model that makes up statuses.
-        let status = 200 + usize::from_str_radix(&seen.header("x-status"), 10).unwrap_or(0);
+        let status = 200 + seen.header("x-status").parse().unwrap_or(0_usize);
         format!("HTTP/1.1 {status} Made up\r\nContent-Length: 0\r\n\r\n").into_bytes()
     })
     .await;

@@ -107,6 +107,9 @@ async fn a_scored_call_leaves_every_field_over_both_protocols() {
     assert_eq!(keys(&records[0]).len(), 23 + times.len(), "{}", records[0]);
 }
 
+/// Service, key, body bytes; status, reason, who ended it.
+type Answered = (&'static str, Option<&'static str>, usize, u16, &'static str, &'static str);
+
 /// Services for every way in which a call can end.
 struct Ways {
     gateway: Gateway,
@@ -144,8 +147,8 @@ impl Ways {
         Self { gateway, held, _upstreams: vec![echo, error, short, noise, endless] }
     }
 
-    /// Every way that ends with an answer: service, key, body bytes, status, reason, who ended it.
-    const ANSWERED: [(&str, Option<&str>, usize, u16, &str, &str); 9] = [
+    /// Every way that ends with an answer.
+    const ANSWERED: [Answered; 9] = [
         ("echo", Some(KEY), 10, 200, "ok", "upstream"),
         ("echo", None, 10, 401, "auth_missing", "gateway"),
         ("echo", Some("wrong"), 10, 401, "auth_invalid", "gateway"),

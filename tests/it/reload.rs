@@ -17,7 +17,7 @@ fn reloads(outcome: &str) -> String {
 }
 
 /// Applied, be it that the watch was quicker and nothing was left to do.
-fn assert_taken(outcome: Outcome) {
+fn assert_taken(outcome: &Outcome) {
     assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
 
@@ -34,14 +34,14 @@ async fn a_new_service_appears_on_open_connections_and_a_removed_one_is_gone() {
 
     let both = format!("{iris}{}", service("rose", upstream.address, ""));
     gateway.replace("scoregate.yaml", &config(&both));
-    assert_taken(gateway.reload().await);
+    assert_taken(&gateway.reload().await);
     h1.send(score_request("rose", Some(KEY), "1")).await;
     assert_eq!(h1.answer().await.status, 200);
     assert_eq!(h2.score("rose", KEY, "1").await.status, 200);
     assert_eq!(gateway.metric("scoregate_config_generation").await, 2.0);
 
     gateway.replace("scoregate.yaml", &config(&iris));
-    assert_taken(gateway.reload().await);
+    assert_taken(&gateway.reload().await);
     h1.send(score_request("rose", Some(KEY), "1")).await;
     assert_eq!(h1.answer().await.status, 404);
     h1.send(score_request("iris", Some(KEY), "1")).await;
@@ -59,7 +59,7 @@ async fn an_old_key_is_refused_at_once_on_open_connections_and_the_other_one_sta
     assert_eq!(h2.score("iris", KEY, "1").await.status, 200);
 
     gateway.replace("primary.key", NEW_KEY);
-    assert_taken(gateway.reload().await);
+    assert_taken(&gateway.reload().await);
     for (key, status) in [(KEY, 401), (NEW_KEY, 200), (OTHER_KEY, 200)] {
         h1.send(score_request("iris", Some(key), "1")).await;
         assert_eq!(h1.answer().await.status, status, "{key}");
@@ -195,7 +195,7 @@ async fn ten_reloads_under_keep_alive_clients_fail_no_call_and_lose_no_record() 
         gateway.replace("primary.key", &format!("{NEW_KEY}-{round}"));
         let more = service(&format!("more-{round}"), upstream.address, "");
         gateway.replace("scoregate.yaml", &config(&format!("{iris}{more}")));
-        assert_taken(gateway.reload().await);
+        assert_taken(&gateway.reload().await);
         eventually("more calls", async || {
             (gateway.metric("scoregate_records_accepted_total").await > before + 24.0).then_some(())
         })
@@ -227,7 +227,7 @@ async fn calls_in_flight_and_their_places_live_through_a_reload() {
 
     let more = service("more", upstream.address, "");
     gateway.replace("scoregate.yaml", &config(&format!("{iris}{more}")));
-    assert_taken(gateway.reload().await);
+    assert_taken(&gateway.reload().await);
     assert_eq!(gateway.metric(IN_FLIGHT).await, 1.0);
     // The one place is still taken by the call of the old snapshot.
     let second = gateway.score("iris", Some(KEY), "second").await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 
-use super::harness::{End, Gateway, KEY, Replica, Upstream, config, score_request, service};
+use super::harness::{End, Gateway, KEY, Replica, Rest, Upstream, config, score_request, service};
 
 const MIB: usize = 1 << 20;
 /// What is sent in the tests of back-pressure.
@@ -374,9 +374,9 @@ async fn a_client_that_drops_its_http2_connection_cancels_all_its_calls() {
         (b":authority", b"localhost"),
         (b"authorization", key.as_bytes()),
     ];
-    frames.headers(1, &fields, true).await;
+    frames.headers(1, &fields, Rest::Nothing).await;
     let (one, _) = replica.request().await;
-    frames.headers(3, &fields, true).await;
+    frames.headers(3, &fields, Rest::Nothing).await;
     let (other, _) = replica.request().await;
     drop(frames);
     one.closed().await;

@@ -53,6 +53,22 @@ struct Frame {
     payload: Vec<u8>,
 }
 
+/// Whether a frame is a stream's last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    Follows,
+    Nothing,
+}
+
+impl Rest {
+    const fn flag(self) -> u8 {
+        match self {
+            Self::Follows => 0,
+            Self::Nothing => END_STREAM,
+        }
+    }
+}
+
 impl Frames {
     /// Connects, and opens with preface and empty SETTINGS.
     pub async fn connect(address: SocketAddr, name: &str, ca: &Path) -> Self {
@@ -64,19 +80,19 @@ impl Frames {
     }
 
     /// Sends HEADERS with `fields` as they stand, each an HPACK literal (RFC 7541 6.2.2).
-    pub async fn headers(&mut self, stream: u32, fields: &[(&[u8], &[u8])], end: bool) {
+    pub async fn headers(&mut self, stream: u32, fields: &[(&[u8], &[u8])], rest: Rest) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
             literal(&mut block, name);
             literal(&mut block, value);
         }
-        self.send(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block).await;
+        self.send(HEADERS, END_HEADERS | rest.flag(), stream, &block).await;
     }
 
     /// Sends DATA.
-    pub async fn data(&mut self, stream: u32, data: &[u8], end: bool) {
-        self.send(DATA, if end { END_STREAM } else { 0 }, stream, data).await;
+    pub async fn data(&mut self, stream: u32, data: &[u8], rest: Rest) {
+        self.send(DATA, rest.flag(), stream, data).await;
     }
 
     /// Reads until `stream` has ended, one way or another.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use authority::{Authority, Purpose};
 pub use client::{Answer, Connection, End, H2, h2_streams};
-pub use frames::{Frames, Outcome};
+pub use frames::{Frames, Outcome, Rest};
 pub use gateway::{
     Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
 };
