@@ -42,16 +42,8 @@ macro_rules! label {
 label! {
     /// Why a connection was closed before it carried a call, its handshake apart.
     Refusal {
-        /// The listener has as many connections as it may.
-        Limit = "limit",
         /// The PROXY header is missing, broken, or from a peer that may not send one.
         ProxyHeader = "proxy_header",
-        /// The head of the first request did not come in time.
-        HeadTimeout = "head_timeout",
-        /// What came is no HTTP.
-        Protocol = "protocol",
-        /// The gateway is about to stop.
-        Draining = "draining",
     }
 }
 

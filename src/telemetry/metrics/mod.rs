@@ -308,7 +308,7 @@ mod tests {
         let listener = metrics.listener("public");
         let open = listener.opened();
         listener.handshake_failed(HandshakeFailure::Timeout);
-        listener.refused(Refusal::HeadTimeout);
+        listener.refused(Refusal::ProxyHeader);
         let shown = |series| sample(&metrics, series);
         assert_eq!(shown(r#"scoregate_connections_open{listener="public"}"#), Some(1.0));
         drop(open);
@@ -319,7 +319,7 @@ mod tests {
             Some(1.0)
         );
         assert_eq!(
-            shown(r#"scoregate_connections_refused_total{listener="public",reason="head_timeout"}"#),
+            shown(r#"scoregate_connections_refused_total{listener="public",reason="proxy_header"}"#),
             Some(1.0)
         );
     }
