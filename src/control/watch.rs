@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// A refused configuration is tried again at every so many looks.
 const LOOKS_PER_RETRY: u32 = 10;
 
-/// Reloads whenever the files have changed and then stayed the same for one [`INTERVAL`]: a certificate and its key are
+/// Reloads whenever the files have changed and then stayed the same for half a second: a certificate and its key are
 /// written one after the other. Never returns.
 pub async fn watch(reloader: Arc<Reloader>) {
     // As if nothing had been loaded: what changed between the start and the first look is found by the first reload, which

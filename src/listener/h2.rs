@@ -1,5 +1,6 @@
 //! The HTTP/2 server side of one connection, on hyper; each stream is a call of its own.
 
+mod body;
 mod stall;
 
 use std::cell::Cell;
@@ -19,14 +20,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::lifecycle::Phase;
 use crate::proxy::{self, ConnectionFacts, Inbound, ResponseBody, Worker};
-use crate::wire::Body;
 use crate::wire::deadline::Deadline;
 use crate::wire::head::{Flaw, HeadError};
 
 use super::io::DownstreamIo;
+use body::Unread;
 use stall::{Progress, StreamExecutor};
 
 /// Streams at once on one connection.
@@ -155,14 +156,16 @@ async fn call(
     request: Request<Incoming>,
 ) -> Result<Response<StreamBody>, Infallible> {
     let held = Rc::clone(&facts);
-    let response = match inbound(request) {
+    let unread = Unread::default();
+    let response = match inbound(request, &unread) {
         Ok(inbound) => proxy::serve(worker, facts, inbound).await,
         Err(refused) => proxy::refuse(&worker, &facts, &refused),
     };
+    unread.discard().await;
     Ok(response.map(|body| StreamBody { body, progress, _connection: held }))
 }
 
-fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
+fn inbound(request: Request<Incoming>, unread: &Unread) -> Result<Inbound, HeadError> {
     let (mut parts, incoming) = request.into_parts();
     let authority = authority(&parts.uri, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -176,6 +179,7 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
     }
     // `te: trailers` is the one connection field that HTTP/2 allows (RFC 9113 8.2.2); gRPC servers insist on it.
     let keeps_te = parts.headers.get(header::TE).is_some_and(|te| te == "trailers");
+    let asks_first = parts.headers.contains_key(header::EXPECT);
     for name in [header::HOST, header::TE, header::EXPECT, header::CONTENT_LENGTH] {
         parts.headers.remove(name);
     }
@@ -183,11 +187,8 @@ fn inbound(request: Request<Incoming>) -> Result<Inbound, HeadError> {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let target = Bytes::copy_from_slice(target.as_bytes());
-    let body = if http_body::Body::is_end_stream(&incoming) {
-        Body::empty()
-    } else {
-        Body::stream(InboundBody(incoming))
-    };
+    // Who asks first waits for the answer, and after a refusal sends nothing more.
+    let body = if asks_first { Unread::default().body(incoming) } else { unread.body(incoming) };
     Ok(Inbound {
         method: parts.method,
         authority: Some(authority),
@@ -223,39 +224,6 @@ fn has_outer_blank(value: &HeaderValue) -> bool {
 
 fn list_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
-}
-
-/// A request body as hyper brings it.
-struct InboundBody(Incoming);
-
-impl http_body::Body for InboundBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(cx)
-            .map(|frame| frame.map(|frame| frame.map_err(|error| broken(&error))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
-}
-
-/// Whose fault a broken stream is: a reset or a lost connection means that the client left.
-fn broken(error: &hyper::Error) -> Error {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    let by_us = cause.is_some_and(|cause| !cause.is_remote() && !cause.is_io());
-    let kind = if by_us { Kind::BodyBroken } else { Kind::ClientGone };
-    Error::new(kind, "the request body ended before it was complete").with_detail(error)
 }
 
 /// An answer's body. It tells its task whom it waits for, and by its hold on the connection, that this is not at rest.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::harness::{
-    Answer, Connection, End, Gateway, KEY, Rest, Upstream, config, score_request, service,
+    Answer, Connection, End, Gateway, KEY, Rest, Upstream, config, in_time, score_request, service,
     with_plain_listener,
 };
 
@@ -666,4 +666,31 @@ async fn http2_fields_that_could_be_read_as_others_are_refused() {
     assert_eq!(replica.accepted(), 0);
     assert_eq!(gateway.score("iris", Some(KEY), "ordinary").await.text(), "ordinary");
     gateway.exactly(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_http2_call_with_a_short_body_ends_without_a_reset() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(&config(&service("iris", upstream.address, ""))).await;
+    let mut h2 = gateway.h2_streams().await;
+    let post = |length: usize| {
+        let uri = format!("https://localhost:{}/api/v1/service/iris/score", gateway.address.port());
+        http::Request::post(uri).header("content-length", length).body(()).unwrap()
+    };
+    let (refused, mut body) = h2.send_request(post(4), false).unwrap();
+    // A whole call behind it: by then the gateway has refused the first one, whose body is still to come.
+    let (served, _) = h2.send_request(post(0), true).unwrap();
+    assert_eq!(in_time("the second call", served).await.unwrap().status(), 401);
+    body.send_data("body".into(), true).unwrap();
+    let answer = in_time("the refusal", refused).await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let mut text = answer.into_body();
+    while let Some(piece) = in_time("its body", text.data()).await {
+        piece.unwrap();
+    }
+    // Once more a whole call, so that a reset would have arrived.
+    let (served, _) = h2.send_request(post(0), true).unwrap();
+    assert_eq!(in_time("the third call", served).await.unwrap().status(), 401);
+    let reset = std::future::poll_fn(|cx| std::task::Poll::Ready(body.poll_reset(cx))).await;
+    assert!(reset.is_pending(), "{reset:?}");
 }

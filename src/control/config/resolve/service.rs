@@ -82,7 +82,8 @@ impl Resolver<'_> {
         let millisecond = RawDuration::millis(1);
         let zero = RawDuration::millis(0);
         let minutes = |minutes: u64| RawDuration::secs(minutes * 60);
-        let header_bytes = self.size(&raw.header_bytes, RawSize(1 << 10)..=RawSize(1 << 20));
+        // No listener reads a larger head.
+        let header_bytes = self.size(&raw.header_bytes, RawSize(1 << 10)..=RawSize(64 << 10));
         let per_replica = raw.concurrent_requests_per_replica.as_ref();
         Limits {
             body_bytes: self.size(&raw.body_bytes, RawSize(1)..=RawSize(1 << 40)),
