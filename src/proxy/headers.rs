@@ -125,7 +125,10 @@ pub(super) fn client_request_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// A request id as a header value.
 pub(super) fn id_value(id: &RequestId) -> HeaderValue {
-    HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-"))
+    let mut value = HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-"));
+    // Not secret, but never to be seen again: in HPACK this keeps it out of the table, where it would only cost a place.
+    value.set_sensitive(true);
+    value
 }
 
 /// Servers that map field names to variables read `x_request_id` as `x-request-id` (CVE-2026-52845): such twins of

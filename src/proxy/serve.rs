@@ -1,6 +1,7 @@
 //! The outer function of the request path: it always answers.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::FutureExt;
@@ -19,9 +20,12 @@ pub async fn serve(
     inbound: Inbound,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, &connection, &inbound);
-    let phases = phases::run(&worker, &connection, &mut exchange, inbound);
-    // A panic ends one call and not the connection's task. The exchange is only facts: it holds after an unwind.
-    let outcome = AssertUnwindSafe(phases).catch_unwind().await;
+    let outcome = {
+        // Pinned here, since the wrappers would move the whole of it.
+        let phases = pin!(phases::run(&worker, &connection, &mut exchange, inbound));
+        // A panic ends one call and not the connection's task. The exchange is only facts: it holds after an unwind.
+        AssertUnwindSafe(phases).catch_unwind().await
+    };
     match outcome {
         Ok(Ok(answer)) => respond::pass(exchange, answer),
         Ok(Err(error)) => respond::refuse(exchange, &error),
