@@ -65,7 +65,7 @@ impl Connection {
         deadlines: &Deadlines,
     ) -> Result<Response<Body>, SendError> {
         // Boxed: each future on the way here holds the next one and is moved when it is made, so what is large at the
-        // bottom is copied on every floor. Measured: 15 KiB of copies per call, against one short allocation.
+        // bottom is copied on every floor: by the sizes of the types 2 KiB less on each, against one short allocation.
         match self.transport {
             Transport::H1(lease) => Box::pin(lease.send(request, deadlines)).await,
             Transport::H2(lease) => Box::pin(lease.send(request, deadlines)).await,
