@@ -366,3 +366,22 @@ async fn a_call_that_an_http2_replica_resets_is_a_502_and_the_next_one_is_not() 
     }
     gateway.exactly(4).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_last_piece_of_an_http2_replicas_answer_is_no_chunk_for_an_http1_client() {
+    let replica = Upstream::h2(None, |_, mut respond| async move {
+        let mut answer = respond.send_response(Response::new(()), false).unwrap();
+        for (piece, is_last) in [("one", false), ("two", false), ("", true)] {
+            let _ = answer.send_data(Bytes::from_static(piece.as_bytes()), is_last);
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&one_worker(&h2_service(replica.address))).await;
+    let mut connection = gateway.connect().await;
+    for _ in 0..2 {
+        connection.send(score_request("iris", Some(KEY), "")).await;
+        let answer = connection.answer().await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "onetwo"));
+        assert_eq!(answer.header("transfer-encoding"), "chunked");
+    }
+}

@@ -117,6 +117,10 @@ impl Connection {
 
     /// Sends one piece. Small ones wait in the outbox for the next flush, so that head and body leave together.
     async fn send(&mut self, data: &mut Bytes, framing: Framing, patience: Duration) -> Result<(), Error> {
+        if data.is_empty() {
+            // HTTP/2 replicas end with such a piece; as a chunk it would be a second end of the body (RFC 9112 7.1).
+            return Ok(());
+        }
         {
             let outbox = &mut self.wire.borrow_mut().outbox;
             let chunked = matches!(framing, Framing::Chunked);
