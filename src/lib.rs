@@ -18,6 +18,8 @@ pub mod upstream;
 
 pub mod telemetry;
 
+pub mod store;
+
 pub mod control;
 
 pub mod cli;

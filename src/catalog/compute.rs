@@ -2,19 +2,24 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Where Azure would have run the service; decides defaults, the shape of the URI and the status mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ComputeType {
     /// Azure Container Instances web service (SDK v1).
+    #[serde(rename = "ACI")]
     Aci,
     /// Azure Kubernetes Service web service (SDK v1) or Kubernetes online endpoint.
+    #[serde(rename = "AKS")]
     Aks,
     /// Managed online endpoint (SDK v2).
     Managed,
 }
 
 /// How callers prove who they are; a service has exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AuthMode {
     /// Everybody may call.
     None,
@@ -27,7 +32,8 @@ pub enum AuthMode {
 }
 
 /// Whether statuses of the model and the gateway are rewritten as Azure's front end would.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StatusMapping {
     /// As the compute type's own front end does.
     #[default]

@@ -4,9 +4,17 @@
 
 mod compute;
 mod name;
+mod role;
+mod service;
+mod workspace;
 
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use name::{InvalidName, ServiceName};
+pub use role::{Action, ActionSet, BuiltInRole};
+pub use service::{AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, ServiceEntry, ServiceSpec};
+pub use workspace::{
+    CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
+};
 
 /// What a caller wants of a service; each maps to one path of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

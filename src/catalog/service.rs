@@ -1,0 +1,188 @@
+//! Services and deployments as the management plane keeps them: what their owner asked for, nothing that runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::workspace::{Origin, Provenance};
+use super::{AuthMode, ComputeType, ServiceName, StatusMapping};
+
+/// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceEntry {
+    /// What callers name.
+    pub name: ServiceName,
+    /// Name of the workspace that holds it.
+    pub workspace: String,
+    /// What its owner asked for.
+    pub spec: ServiceSpec,
+    /// Declared services are read-only.
+    pub origin: Origin,
+    /// Who and when.
+    pub provenance: Provenance,
+}
+
+/// What the owner of a service asks for. Unset fields take the default of the compute type.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// Decides defaults, URI, status mapping, and which actions its operations need.
+    pub compute_type: ComputeType,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Free labels, searchable.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Free facts; `upstream` is where replicas are, URLs with commas between them, if a deployment names none.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    /// Hosts that mean this service, lower case, without a port.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The one auth mode; unset: the default of the compute type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthMode>,
+    /// Seconds that a scoring token lasts; unset: the gateway's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_lifetime_s: Option<u32>,
+    /// What becomes of an answer under way when the caller's token expires or its key goes.
+    #[serde(default)]
+    pub at_expiry: AtExpiry,
+    /// Whether statuses are rewritten.
+    #[serde(default)]
+    pub status_mapping: StatusMapping,
+    /// Sizes and waits of all deployments.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    /// Versions by name. A service without any answers every call 404.
+    #[serde(default)]
+    pub deployments: BTreeMap<ServiceName, DeploymentSpec>,
+    /// What only Azure's clients know of, kept as it was sent and given back to them.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub azure: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ServiceSpec {
+    /// A service of `compute_type` with every default.
+    #[must_use]
+    pub fn new(compute_type: ComputeType) -> Self {
+        Self {
+            compute_type,
+            description: String::new(),
+            tags: BTreeMap::new(),
+            properties: BTreeMap::new(),
+            hosts: Vec::new(),
+            auth: None,
+            token_lifetime_s: None,
+            at_expiry: AtExpiry::default(),
+            status_mapping: StatusMapping::default(),
+            limits: LimitsSpec::default(),
+            deployments: BTreeMap::new(),
+            azure: serde_json::Map::new(),
+        }
+    }
+
+    /// The auth mode in force.
+    #[must_use]
+    pub fn auth_mode(&self) -> AuthMode {
+        self.auth.unwrap_or(self.compute_type.default_auth())
+    }
+}
+
+/// One version of a service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeploymentSpec {
+    /// Percent of the traffic, 0 to 100. Over all deployments they add up to 100, or to 0: then only calls that name
+    /// the deployment reach it.
+    pub traffic: u8,
+    /// URLs of its replicas, `http` or `https`. Empty: the service's property `upstream`, or else the gateway's
+    /// `replica_template`.
+    pub replicas: Vec<String>,
+    /// The container's own paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paths: Option<PathsSpec>,
+    /// Where they are set, these go before the service's.
+    pub limits: LimitsSpec,
+    /// For people.
+    pub description: String,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+    /// Free facts; `upstream` as for the service, and before it.
+    pub properties: BTreeMap<String, String>,
+    /// What only Azure's clients know of, kept as it was sent and given back to them.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub azure: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The container's own paths, each beginning with `/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathsSpec {
+    /// Default `/score`.
+    pub score: String,
+    /// Default `/swagger.json`.
+    pub swagger: String,
+    /// Default `/`.
+    pub health: String,
+}
+
+impl Default for PathsSpec {
+    fn default() -> Self {
+        Self { score: "/score".into(), swagger: "/swagger.json".into(), health: "/".into() }
+    }
+}
+
+/// Sizes and waits; unset ones are the gateway's defaults. The same names and bounds as `limits` in the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsSpec {
+    /// Largest request body, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<u64>,
+    /// Milliseconds from the last byte of the request to the first byte of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scoring_timeout_ms: Option<u64>,
+    /// Milliseconds between two pieces of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_ms: Option<u64>,
+    /// Calls at once per replica.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent_requests_per_replica: Option<u32>,
+    /// Milliseconds that a call may wait for a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_wait_ms: Option<u64>,
+}
+
+/// What becomes of an answer under way when the credential that began it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AtExpiry {
+    /// It goes on to its end.
+    #[default]
+    Finish,
+    /// It is cut; the record says so.
+    Cut,
+}
+
+/// Which of a service's two keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeySlot {
+    /// `primaryKey`
+    Primary,
+    /// `secondaryKey`
+    Secondary,
+}
+
+impl KeySlot {
+    /// The word of records and of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        }
+    }
+}

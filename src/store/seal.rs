@@ -1,0 +1,23 @@
+//! Envelope encryption: secrets are sealed under a data key per workspace, data keys under one wrapping key.
+//!
+//! The face that the management plane uses; where the wrapping key comes from and how data keys are kept is behind it.
+
+use secrecy::SecretBox;
+
+use super::StoreError;
+
+/// Seals and opens secrets of workspaces.
+pub trait Sealer: Send + Sync {
+    /// Encrypts `secret` for `workspace`; `place` (table and key of the row) is bound to it, so that a sealed secret is
+    /// worth nothing in another row. Makes the workspace's data key at first use.
+    ///
+    /// # Errors
+    /// The data key cannot be made, kept or unwrapped.
+    fn seal(&self, workspace: &str, place: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError>;
+
+    /// The secret that was sealed for the same workspace and place.
+    ///
+    /// # Errors
+    /// It was sealed for another place or by another key, or has been changed.
+    fn open(&self, workspace: &str, place: &str, sealed: &[u8]) -> Result<SecretBox<Vec<u8>>, StoreError>;
+}
