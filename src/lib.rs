@@ -21,5 +21,6 @@ pub mod telemetry;
 pub mod store;
 
 pub mod control;
+pub mod management;
 
 pub mod cli;

@@ -10,6 +10,7 @@ mod headers;
 mod phases;
 mod respond;
 mod serve;
+mod settings;
 mod snapshot;
 mod worker;
 
@@ -27,6 +28,7 @@ pub use headers::DEPLOYMENT;
 pub use phases::{check_method, is_preflight, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
+pub use settings::*;
 pub use snapshot::{Deployment, EndpointTargets, ListenerState, Service, Snapshot};
 pub use worker::Worker;
 

@@ -1,0 +1,31 @@
+//! The management plane: services are deployed, secured and operated through an API, without touching a file.
+//!
+//! One mechanism, three faces. [`Operations`] is the mechanism: every operation authorises its [`Caller`], leaves its
+//! events in the activity log, changes the store in one batch and hands the change to the data plane. The faces
+//! (`native`, `azure_v1`, `azure_v2`) only translate: a request into an operation, its outcome into the words of the
+//! API in question. They hold no state and make no decision about rights.
+//!
+//! Operations block on the store: faces run them on threads that may wait.
+
+mod azure_v1;
+mod azure_v2;
+mod caller;
+mod http;
+mod native;
+pub mod operations;
+mod refusal;
+
+pub use caller::{Caller, Grants, RequestFacts};
+pub use operations::Operations;
+pub use refusal::{Cause, Refusal};
+
+/// All faces side by side on one port.
+#[must_use]
+pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
+    let api = http::Api::new(operations);
+    axum::Router::new()
+        .merge(native::routes(&api))
+        .merge(azure_v1::routes(&api))
+        .merge(azure_v2::routes(&api))
+        .with_state(api)
+}
