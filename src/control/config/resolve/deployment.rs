@@ -8,14 +8,20 @@ use url::{Host, Url};
 
 use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
-use super::super::settings::{DeploymentSettings, EndpointPaths};
 use super::Resolver;
 use super::field::Taken;
+use crate::limit::DeploymentLimits;
+use crate::proxy::{DeploymentSettings, EndpointPaths};
 use crate::tls::{self, ClientAlpn, ClientTlsSource};
 use crate::upstream::{Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 
 impl Resolver<'_> {
-    pub(super) fn deployments(&mut self, raw: &At<RawService>) -> Vec<DeploymentSettings> {
+    /// The deployments of a service, each with the service's `limits`.
+    pub(super) fn deployments(
+        &mut self,
+        raw: &At<RawService>,
+        limits: DeploymentLimits,
+    ) -> Vec<DeploymentSettings> {
         if raw.deployments.is_empty() {
             self.report.missing(raw.at, "deployments", "lists no deployment; add one with name and replicas");
             return Vec::new();
@@ -25,7 +31,7 @@ impl Resolver<'_> {
         raw.deployments
             .iter()
             .zip(split)
-            .filter_map(|(deployment, traffic)| self.deployment(deployment, traffic, &mut names))
+            .filter_map(|(deployment, traffic)| self.deployment(deployment, (traffic, limits), &mut names))
             .collect()
     }
 
@@ -91,7 +97,7 @@ impl Resolver<'_> {
     fn deployment(
         &mut self,
         raw: &At<RawDeployment>,
-        traffic: u8,
+        (traffic, limits): (u8, DeploymentLimits),
         names: &mut Taken,
     ) -> Option<DeploymentSettings> {
         let name = self.name(raw.at, &raw.name, names);
@@ -101,19 +107,20 @@ impl Resolver<'_> {
             health: self.path(&raw.paths.health),
         };
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, replicas, paths })
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
     }
 
-    fn path(&mut self, field: &At<String>) -> Box<str> {
-        let good =
-            field.starts_with('/') && !field.contains(['?', '#']) && field.parse::<PathAndQuery>().is_ok();
-        if !good {
-            self.report.error(
-                field.at,
-                format!("'{}' is no path; write one that begins with '/' and has no '?'", field.value),
-            );
+    fn path(&mut self, field: &At<String>) -> PathAndQuery {
+        let well_begun = field.starts_with('/') && !field.contains(['?', '#']);
+        match field.parse::<PathAndQuery>() {
+            Ok(path) if well_begun => path,
+            _ => {
+                let problem =
+                    format!("'{}' is no path; write one that begins with '/' and has no '?'", field.value);
+                self.report.error(field.at, problem);
+                PathAndQuery::from_static("/")
+            }
         }
-        field.as_str().into()
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {
