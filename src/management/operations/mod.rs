@@ -11,6 +11,8 @@ mod fixtures;
 mod keys;
 mod page;
 mod principals;
+mod project;
+mod replicas;
 mod request;
 mod resource;
 mod roles;
