@@ -136,8 +136,9 @@ fn service(
     metrics: &Metrics,
     jwks: &JwksRegistry,
 ) -> Result<Service, PublishError> {
-    let authenticator = Authenticator::new(&settings.auth, &settings.name, jwks)
-        .map_err(|error| PublishError::Auth(settings.name.clone(), error))?;
+    let authenticator =
+        Authenticator::new(&settings.auth, &settings.name, jwks, before.map(|before| &before.authenticator))
+            .map_err(|error| PublishError::Auth(settings.name.clone(), error))?;
     let deployments = settings.deployments.iter().map(|deployment| {
         let before = before.and_then(|service| {
             service.deployments.iter().find(|before| *before.name == *deployment.name.as_str())

@@ -54,7 +54,8 @@ pub(super) async fn run(
     check_method(&inbound.method)?;
     // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
     // learns nothing about limits or deployments.
-    exchange.record.principal = service.authenticator.authenticate(&inbound.headers).await?;
+    exchange.record.principal =
+        service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
     check_sizes(service, &inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;

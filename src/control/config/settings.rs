@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::TokenSettings;
+use crate::auth::IssuerSettings;
 use crate::listener::ListenerSettings;
 use crate::proxy::ServiceSettings;
 use crate::telemetry::TelemetrySettings;
@@ -24,7 +24,7 @@ pub struct Config {
     /// Metrics and health; `None`: not served.
     pub observe: Option<ObserveSettings>,
     /// The gateway's own token issuer.
-    pub tokens: Option<Arc<TokenSettings>>,
+    pub tokens: Option<Arc<IssuerSettings>>,
     /// Services, names and hosts distinct.
     pub services: Vec<Arc<ServiceSettings>>,
     /// Records and privacy.

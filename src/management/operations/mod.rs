@@ -9,6 +9,7 @@ mod data_plane;
 #[cfg(test)]
 mod fixtures;
 mod keys;
+mod metadata;
 mod page;
 mod principals;
 mod project;
