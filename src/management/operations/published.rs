@@ -18,7 +18,7 @@ pub(super) struct Published {
 #[derive(Default)]
 struct Known {
     services: HashMap<ServiceName, Arc<ServiceSettings>>,
-    hosts: HashMap<Box<str>, ServiceName>,
+    hosts: HashMap<Arc<str>, ServiceName>,
     /// The one copy of each issuer's keys and revocations, which all its services share.
     tokens: HashMap<String, Arc<TokenSettings>>,
 }
@@ -66,7 +66,7 @@ impl Published {
     }
 
     /// The first of `hosts` that another service than `name` has, by its place.
-    pub(super) fn taken_host(&self, name: &ServiceName, hosts: &[Box<str>]) -> Option<usize> {
+    pub(super) fn taken_host(&self, name: &ServiceName, hosts: &[Arc<str>]) -> Option<usize> {
         if hosts.is_empty() {
             return None;
         }
@@ -186,7 +186,7 @@ mod tests {
     fn service(text: &str, hosts: &[&str], auth: AuthSettings) -> Arc<ServiceSettings> {
         let mut spec = ServiceSpec::new(ComputeType::Aks);
         spec.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Arc::new(project(&name(text), &spec, auth, &Replicas::new(None)).unwrap())
+        Arc::new(project(&name(text), &spec, auth, &Replicas::new(None, Arc::default())).unwrap())
     }
 
     fn changes(upsert: Vec<Arc<ServiceSettings>>) -> ServiceChanges {
@@ -222,7 +222,7 @@ mod tests {
         let published = Published::new(Arc::new(Picky { declared, ..Picky::default() }));
         published.apply(changes(vec![service("iris", &["a.example"], AuthSettings::None)])).unwrap();
         let taken = |by: &str, hosts: &[&str]| {
-            let hosts: Vec<Box<str>> = hosts.iter().map(|host| (*host).into()).collect();
+            let hosts: Vec<Arc<str>> = hosts.iter().map(|host| (*host).into()).collect();
             published.taken_host(&name(by), &hosts)
         };
         assert_eq!(taken("iris", &["a.example"]), None, "its own");
