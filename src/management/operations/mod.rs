@@ -27,6 +27,7 @@ use crate::store::{Store, seal::Sealer};
 
 use super::Refusal;
 
+pub use activity::verify as verify_log;
 pub use data_plane::DataPlane;
 pub use request::{ActivityFilter, KeyChange, Page, Precondition, ServiceFilter, SuppliedKeys, TokenRule};
 pub use settings::{OperationsSettings, UriTemplates};
