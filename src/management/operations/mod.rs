@@ -9,10 +9,12 @@ mod data_plane;
 #[cfg(test)]
 mod fixtures;
 mod keys;
+mod page;
 mod principals;
 mod request;
 mod resource;
 mod roles;
+mod rows;
 mod services;
 mod settings;
 mod store;
@@ -43,6 +45,8 @@ pub struct Operations {
     sealer: Arc<dyn Sealer>,
     data_plane: Arc<dyn DataPlane>,
     settings: OperationsSettings,
+    configured: principals::ConfiguredToken,
+    roles: roles::Roles,
     writes: write::Writes,
 }
 
@@ -59,8 +63,10 @@ impl Operations {
         store: Arc<dyn Store>,
         sealer: Arc<dyn Sealer>,
         data_plane: Arc<dyn DataPlane>,
-        settings: OperationsSettings,
+        mut settings: OperationsSettings,
     ) -> Result<Self, Refusal> {
-        Ok(Self { store, sealer, data_plane, settings, writes: write::Writes::default() })
+        let configured = principals::ConfiguredToken::take(&mut settings)?;
+        let roles = roles::Roles::load(&*store)?;
+        Ok(Self { store, sealer, data_plane, settings, configured, roles, writes: write::Writes::default() })
     }
 }

@@ -16,9 +16,6 @@ use crate::store::{Order, Range, Row, StoreError, Table};
 pub(super) use chain::{Entry, Tail, is_head, prune};
 pub use verify::verify;
 
-/// Most events that are read for one page: a filter that fits few of them gives short pages, never a long wait.
-const ROWS_PER_PAGE: usize = 2_000;
-
 /// Rows read at once.
 const ROWS_AT_ONCE: usize = 200;
 
@@ -30,7 +27,7 @@ const EVENTS_OF_OPERATION: usize = 16;
 const LONGEST_OPERATION: time::Duration = time::Duration::minutes(10);
 
 impl Operations {
-    /// Events, newest first. A page may hold fewer than asked for, or none, and still have a next one.
+    /// Events, newest first.
     ///
     /// # Errors
     /// Without the right to read the log of the filter's workspace (`None`: of the gateway); an unknown cursor.
@@ -41,28 +38,10 @@ impl Operations {
         page: &Page,
     ) -> Result<PageOf<ActivityEvent>, Refusal> {
         caller.check(Action::ActivityRead, filter.workspace.as_deref())?;
-        let limit = page.limit.clamp(1, 1000);
-        let mut before = page.cursor.as_deref().map(cursor).transpose()?;
-        let mut items = Vec::new();
-        let mut unread = ROWS_PER_PAGE;
-        while unread > 0 {
-            let rows = self.events_before(before, unread.min(ROWS_AT_ONCE))?;
-            if rows.is_empty() {
-                return Ok(PageOf { items, next: None });
-            }
-            unread -= rows.len();
-            for row in rows {
-                let event = event(&row)?;
-                before = Some(event.sequence);
-                if filter.fits(&event) {
-                    items.push(event);
-                }
-                if items.len() == limit {
-                    return Ok(PageOf { items, next: next(before) });
-                }
-            }
-        }
-        Ok(PageOf { items, next: next(before) })
+        page.fill(self.newest_first(page.after()?), |row| {
+            let event = event(&row)?;
+            Ok(filter.fits(&event).then_some(event))
+        })
     }
 
     /// Reads the whole chain.
@@ -108,15 +87,29 @@ impl Operations {
         Ok(events)
     }
 
-    fn events_before(&self, before: Option<u64>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let before = before.map(u64::to_be_bytes);
-        self.store.scan(&Range {
-            table: Table::Activity,
-            prefix: &[],
-            after: before.as_ref().map(<[u8; 8]>::as_slice),
-            limit,
-            order: Order::Backwards,
-        })
+    /// Rows of events before the one with the key `before`, fetched as they are asked for.
+    fn newest_first(
+        &self,
+        mut before: Option<Vec<u8>>,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Row), Refusal>> {
+        let chunks = std::iter::from_fn(move || {
+            let rows = self.store.scan(&Range {
+                table: Table::Activity,
+                prefix: &[],
+                after: before.as_deref(),
+                limit: ROWS_AT_ONCE,
+                order: Order::Backwards,
+            });
+            match rows {
+                Ok(rows) => {
+                    before = Some(rows.last()?.key.clone());
+                    Some(rows.into_iter().map(|row| Ok((row.key.clone(), row))).collect::<Vec<_>>())
+                }
+                // The page ends at the first error: this is the last chunk that is asked for.
+                Err(error) => Some(vec![Err(error.into())]),
+            }
+        });
+        chunks.flatten()
     }
 }
 
@@ -164,16 +157,6 @@ fn event(row: &Row) -> Result<ActivityEvent, Refusal> {
         let sequence = chain::sequence_of(&row.key).unwrap_or_default();
         StoreError::Corrupt(format!("event {sequence} of the activity log: {error}"))
     })?)
-}
-
-/// Cursors are the sequence number of the last event read.
-fn cursor(text: &str) -> Result<u64, Refusal> {
-    text.parse().map_err(|_| Refusal::invalid("cursor", "it is none that a page gave as its next"))
-}
-
-/// The first event of all has none before it.
-fn next(before: Option<u64>) -> Option<String> {
-    before.filter(|sequence| *sequence > 1).map(|sequence| sequence.to_string())
 }
 
 #[cfg(test)]

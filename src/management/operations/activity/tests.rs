@@ -1,3 +1,5 @@
+//! Reading, polling and verifying the log; whatever is done to a stored one is found.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -63,7 +65,7 @@ fn events_come_newest_first_in_pages() {
         assert_eq!(sequences, (1..=10).rev().collect::<Vec<_>>(), "{limit}");
         assert_eq!(pages, 10_usize.div_ceil(limit), "{limit}");
     }
-    let bad = Page { limit: 10, cursor: Some("x".into()) };
+    let bad = Page { limit: 10, cursor: Some("no cursor".into()) };
     let refusal = gateway.operations.activity(&owner, &ActivityFilter::default(), &bad).unwrap_err();
     assert_eq!((refusal.cause, refusal.target.as_deref()), (Cause::Invalid, Some("cursor")));
 }
@@ -129,7 +131,7 @@ fn a_rare_event_in_a_long_log_is_found_over_several_pages() {
     touch(&gateway, &owner, &service("rare", "iris"));
     let mut batch = Batch::default();
     let mut tail = Tail::open(&*gateway.store, &mut batch).unwrap();
-    for _ in 0..ROWS_PER_PAGE + 100 {
+    for _ in 0..5_100 {
         tail.push(Entry::new(&owner, "x", "y").started(), &mut batch).unwrap();
     }
     tail.close(&mut batch).unwrap();
