@@ -204,7 +204,8 @@ fn explain(fields: &mut HeaderMap, kind: Kind) {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         Kind::AuthExpired => {
-            let challenge = "Bearer error=\"invalid_token\", error_description=\"the token has expired\"";
+            let challenge =
+                "Bearer error=\"invalid_token\", error_description=\"the credential has expired\"";
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         Kind::MethodNotAllowed => {

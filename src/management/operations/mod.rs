@@ -9,8 +9,11 @@ mod data_plane;
 #[cfg(test)]
 mod fixtures;
 mod keys;
+mod metadata;
 mod page;
 mod principals;
+mod project;
+mod replicas;
 mod request;
 mod resource;
 mod roles;
