@@ -593,18 +593,18 @@ fn replicas_paths_and_cors_are_usable() {
     check_services(&[
         (
             &service(
-                "replicas: ['http://h/x', 'http://h:80', 'http://u:hunter2@h', 'h:1'], paths: {score: score}",
+                "replicas: ['http://h', 'http://h:80', 'http://u:hunter2@h', 'h:1', 'http://h/x'], paths: {score: score}",
             ),
             &[],
             &[
                 "c.yaml:4:52: services[0].cors.origins[0]: 'https://a/' is not how browsers send it; write https://a",
                 "c.yaml:4:66: services[0].cors.origins[1]: '*' stands beside other origins; keep '*' alone or remove it",
                 "c.yaml:4:82: services[0].cors.headers[0]: 'a b' is no header name; correct it",
-                "c.yaml:4:129: services[0].deployments[0].replicas[0]: has the path /x; write scheme, host and port only and the path under paths",
-                "c.yaml:4:143: services[0].deployments[0].replicas[1]: h:80 is in this list already; remove it",
-                "c.yaml:4:158: services[0].deployments[0].replicas[2]: holds credentials; remove what stands before the '@'",
-                "c.yaml:4:180: services[0].deployments[0].replicas[3]: has the scheme 'h'; write http:// or https://",
-                "c.yaml:4:203: services[0].deployments[0].paths.score: 'score' is no path; write one that begins with '/' and has no '?'",
+                "c.yaml:4:141: services[0].deployments[0].replicas[1]: h:80 is in this list already; remove it",
+                "c.yaml:4:156: services[0].deployments[0].replicas[2]: holds credentials; remove what stands before the '@'",
+                "c.yaml:4:178: services[0].deployments[0].replicas[3]: has the scheme 'h'; write http:// or https://",
+                "c.yaml:4:185: services[0].deployments[0].replicas[4]: has the path /x; write scheme, host and port only and the path under paths",
+                "c.yaml:4:215: services[0].deployments[0].paths.score: 'score' is no path; write one that begins with '/' and has no '?'",
             ],
         ),
         (
