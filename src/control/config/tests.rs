@@ -628,41 +628,36 @@ fn replicas_paths_and_cors_are_usable() {
 
 #[test]
 fn the_management_plane_needs_tls_and_a_store() {
+    let with = |text: &str| format!("{text}\n{SERVICE}");
     check(&[
         (
-            "management: {}\nservices: []\n",
+            &with("management: {}"),
             &[],
             &[
                 "c.yaml:3:13: management: needs a store, and store.kind is none; write store: {kind: embedded, path: DIRECTORY}",
                 "c.yaml:3:13: management.tls: is missing; add it",
-                "c.yaml:4:11: warning: services: lists no service: every call will be answered 404; add one",
             ],
         ),
         (
-            "store: {kind: postgres, url: {env: URL}}\nmanagement: {tls: {certificates: []}}\nservices: []\n",
+            &with("store: {kind: postgres, url: {env: URL}}\nmanagement: {tls: {certificates: []}}"),
             &[],
             &[
                 "c.yaml:3:15: store.kind: postgres is not in this version; write embedded, or none",
                 "c.yaml:3:30: warning: store.url: has no effect in this version of scoregate",
                 "c.yaml:4:19: management.tls.certificates: lists no certificate; add one as {cert: FILE, key: FILE}",
-                "c.yaml:5:11: warning: services: lists no service: every call will be answered 404; add one",
             ],
         ),
         (
-            "store: {kind: embedded, path: data, key: {file: a, env: b}}\nservices: []\n",
+            &with("store: {kind: embedded, path: data, key: {file: a, env: b}}"),
             &[],
             &[
                 "c.yaml:3:42: store.key: must be exactly one of {file: PATH}, {env: NAME} and {exec: [PROGRAM, ARGUMENT]}",
-                "c.yaml:4:11: warning: services: lists no service: every call will be answered 404; add one",
             ],
         ),
         (
-            "store: {kind: embedded, path: data}\nservices: []\n",
+            &with("store: {kind: embedded, path: data}"),
             &[],
-            &[
-                "c.yaml:3:8: warning: store: is not opened without a management plane; add management",
-                "c.yaml:4:11: warning: services: lists no service: every call will be answered 404; add one",
-            ],
+            &["c.yaml:3:8: warning: store: is not opened without a management plane; add management"],
         ),
     ]);
 }
@@ -679,14 +674,15 @@ fn the_management_plane_takes_what_it_is_told() {
     assert_eq!(management.token_lifetime, Duration::from_secs(1));
     assert_eq!(management.store.path, dir.path().join("data"));
     assert_eq!(management.store.key.to_string(), "env:WRAPPING_KEY");
-    assert_eq!(
-        loaded.config.uri_templates.aci.as_deref(),
-        Some("https://{service}.aci.example.org/score")
-    );
+    assert_eq!(loaded.config.uri_templates.aci.as_deref(), Some("https://{service}.aci.example.org/score"));
 
     for (variable, value, complaint) in [
         ("SCOREGATE_BOOTSTRAP_TOKEN", "nineteen-characters", "management.bootstrap_token: the token has 19"),
-        ("SCOREGATE__MANAGEMENT__ACTIVITY_RETENTION", "1h", "management.activity_retention: 1h is out of range"),
+        (
+            "SCOREGATE__MANAGEMENT__ACTIVITY_RETENTION",
+            "1h",
+            "management.activity_retention: 1h is out of range",
+        ),
         ("SCOREGATE__MANAGEMENT__TOKEN_LIFETIME", "721h", "management.token_lifetime: 721h is out of range"),
         ("SCOREGATE__MANAGEMENT__ADDRESS", "0.0.0.0:8443", "is taken by"),
         ("SCOREGATE__REPLICA_TEMPLATE", "http://{service}.{pod}", "replica_template: has a placeholder"),
