@@ -12,6 +12,7 @@ use super::jws::invalid;
 use super::oidc::OidcVerifier;
 use super::settings::OidcSettings;
 use super::{BuildError, JwksRegistry};
+use crate::catalog::ServiceName;
 use crate::error::Error;
 
 /// Most groups of one token that are read; issuers name fewer, and leave the claim out when there are more (Entra ID: 200).
@@ -26,6 +27,19 @@ pub struct OutsideSettings {
     pub subject_claim: String,
     /// Claim that names the caller's groups: `groups`.
     pub groups_claim: String,
+    /// Put before every subject and group of this issuer; empty: none. All names share one space: where two issuers
+    /// could give one name to different people, or people choose theirs, each issuer needs a prefix.
+    pub prefix: String,
+}
+
+impl OutsideSettings {
+    /// Why `audience` cannot be that of the API; `None` if it can. What opens a service must not open the API.
+    #[must_use]
+    pub fn audience_problem(audience: &str) -> Option<&'static str> {
+        ServiceName::parse(audience).is_ok().then_some(
+            "could be the name of a service, whose tokens must not open the API; use a URI or an application's id",
+        )
+    }
 }
 
 /// Verifies tokens of one outside issuer and reads them.
@@ -37,9 +51,9 @@ pub struct OutsideIssuer {
 /// Whom an outside issuer vouches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutsideClaims {
-    /// The subject.
+    /// The subject, prefixed.
     pub subject: String,
-    /// Its groups; none if the token does not say.
+    /// Its groups, prefixed; none if the token does not say.
     pub groups: Vec<String>,
 }
 
@@ -49,6 +63,9 @@ impl OutsideIssuer {
     /// # Errors
     /// Names the setting that cannot be used.
     pub fn new(settings: OutsideSettings, jwks: &JwksRegistry) -> Result<Self, BuildError> {
+        if let Some(problem) = OutsideSettings::audience_problem(&settings.oidc.audience) {
+            return Err(BuildError::new("oidc.audience", problem));
+        }
         Ok(Self { verifier: OidcVerifier::new(&settings.oidc, jwks)?, settings })
     }
 
@@ -78,19 +95,19 @@ impl OutsideIssuer {
             invalid("the token does not name its subject in the claim that this API is set to read")
         })?;
         let groups = groups(claims.get(&self.settings.groups_claim))?;
-        Ok(OutsideClaims { subject: subject.to_owned(), groups })
+        let prefixed = |name: &str| format!("{}{name}", self.settings.prefix);
+        Ok(OutsideClaims { subject: prefixed(subject), groups: groups.into_iter().map(prefixed).collect() })
     }
 }
 
 /// A list of names, or one.
-fn groups(claim: Option<&Value>) -> Result<Vec<String>, Error> {
-    let wrong = || invalid("the token's groups are not a list of at most 1000 names");
-    let name = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(wrong);
-    match claim {
-        None => Ok(Vec::new()),
-        Some(Value::Array(names)) if names.len() <= MAX_GROUPS => names.iter().map(name).collect(),
-        Some(one) => Ok(vec![name(one)?]),
-    }
+fn groups(claim: Option<&Value>) -> Result<Vec<&str>, Error> {
+    let names = match claim {
+        None => Some(Vec::new()),
+        Some(Value::Array(names)) if names.len() <= MAX_GROUPS => names.iter().map(Value::as_str).collect(),
+        Some(one) => one.as_str().map(|name| vec![name]),
+    };
+    names.ok_or_else(|| invalid("the token's groups are not a list of at most 1000 names"))
 }
 
 fn claims(token: &str) -> Option<Map<String, Value>> {
@@ -102,7 +119,7 @@ fn claims(token: &str) -> Option<Map<String, Value>> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::fixtures::*;
+    use super::super::fixtures::{self, *};
     use super::super::settings::JwksSource;
     use super::*;
     use crate::error::Kind;
@@ -110,6 +127,10 @@ mod tests {
     const AUDIENCE: &str = "api://scoregate";
 
     fn issuer(signer: &Signer, subject_claim: &str) -> OutsideIssuer {
+        prefixed(signer, subject_claim, "")
+    }
+
+    fn prefixed(signer: &Signer, subject_claim: &str, prefix: &str) -> OutsideIssuer {
         let settings = OutsideSettings {
             oidc: OidcSettings {
                 issuer: ISSUER.to_owned(),
@@ -119,6 +140,7 @@ mod tests {
             },
             subject_claim: subject_claim.to_owned(),
             groups_claim: "groups".to_owned(),
+            prefix: prefix.to_owned(),
         };
         let issuer = OutsideIssuer::new(settings, &JwksRegistry::default()).unwrap();
         issuer.verifier.jwks().accept(&key_set(std::slice::from_ref(&signer.jwk))).unwrap();
@@ -127,12 +149,12 @@ mod tests {
 
     fn token(signer: &Signer, edits: &[(&str, &str)]) -> String {
         let audience = format!("{AUDIENCE:?}");
-        signer.token(None, &claims(&[&[("aud", audience.as_str())], edits].concat()))
+        signer.token(None, &fixtures::claims(&[&[("aud", audience.as_str())], edits].concat()))
     }
 
     async fn read(issuer: &OutsideIssuer, token: &str) -> Result<(String, Vec<String>), Kind> {
-        let claims = issuer.verify(token, at(NOW)).await;
-        claims.map(|claims| (claims.subject, claims.groups)).map_err(|error| error.kind)
+        let vouched = issuer.verify(token, at(NOW)).await;
+        vouched.map(|it| (it.subject, it.groups)).map_err(|error| error.kind)
     }
 
     #[tokio::test]
@@ -150,6 +172,9 @@ mod tests {
             read(&by_sub, &token(&signer, &[("groups", "\"one\"")])).await,
             Ok(("ann".into(), vec!["one".into()]))
         );
+        let apart = prefixed(&signer, "sub", "corp:");
+        let named = vec!["corp:a".to_owned(), "corp:b".to_owned()];
+        assert_eq!(read(&apart, &full).await, Ok(("corp:ann".into(), named)));
         let many = format!("[{}]", vec!["\"g\""; MAX_GROUPS + 1].join(","));
         for (claim, value) in [
             ("groups", "7"),
@@ -184,8 +209,21 @@ mod tests {
         let good = token(&signer, &[]);
         let (head, rest) = good.split_once('.').unwrap();
         let (_, signature) = rest.split_once('.').unwrap();
-        let forged = format!("{head}.{}.{signature}", b64(claims(&[("sub", "\"eve\"")])));
+        let forged = format!("{head}.{}.{signature}", b64(fixtures::claims(&[("sub", "\"eve\"")])));
         assert_eq!(read(&issuer, &forged).await, Err(Kind::AuthInvalid));
+    }
+
+    #[test]
+    fn what_could_be_a_service_is_no_audience_of_the_api() {
+        for (audience, fits) in [
+            ("api://scoregate", true),
+            ("https://gate.example/", true),
+            ("3f2504e0-4f89-11d3-9a0c-0305e82c3301", true),
+            ("iris", false),
+            ("scoregate", false),
+        ] {
+            assert_eq!(OutsideSettings::audience_problem(audience).is_none(), fits, "{audience}");
+        }
     }
 
     #[test]

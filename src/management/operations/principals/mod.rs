@@ -15,7 +15,7 @@ use super::roles::check_name;
 use super::rows::{Rows, decode, encode, get};
 use super::{ManagementTokenView, Operations, OperationsSettings, Page, PageOf};
 use crate::catalog::{Action, BuiltInRole};
-use crate::management::{Caller, Cause, Grants, Refusal, RequestFacts};
+use crate::management::{Caller, Cause, Credentials, Grants, Refusal, RequestFacts};
 use crate::proxy::ServiceChanges;
 use crate::store::{Batch, Expect, Table};
 
@@ -93,6 +93,12 @@ impl Operations {
         }
         let grants = self.current_roles()?.grants(&view.principal, &[]);
         Ok(Caller { principal: view.principal.into(), grants, request })
+    }
+
+    /// The outside issuers that vouch for callers.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.settings.credentials
     }
 
     /// The caller that an outside issuer vouches for.
