@@ -119,12 +119,12 @@ impl Verified {
     }
 
     /// The caller, while the token lasts: `exp` is the first moment at which it does not (RFC 7519, section 4.1.4).
-    pub(super) fn admit(self: &Arc<Self>, now: Duration) -> Result<Admitted, Error> {
+    pub(super) fn admit(self: Arc<Self>, now: Duration) -> Result<Admitted, Error> {
         if self.is_over(now) {
             return Err(Error::new(Kind::AuthExpired, "the token has expired (exp)"));
         }
         let principal = Principal::Subject(Arc::clone(&self.subject));
-        Ok(Admitted { principal, grant: Grant(Proof::Token(Arc::clone(self))) })
+        Ok(Admitted { principal, grant: Grant(Proof::Token(self)) })
     }
 
     pub(super) fn is_over(&self, now: Duration) -> bool {

@@ -60,12 +60,11 @@ impl fmt::Debug for KeyDigest {
 
 /// When a key last let somebody in, to the second. Goes with the digest from snapshot to snapshot; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct KeyUse(Arc<AtomicU64>);
+struct KeyUse(Arc<AtomicU64>);
 
 impl KeyUse {
     /// `None`: not since the process started.
-    #[must_use]
-    pub fn last(&self) -> Option<SystemTime> {
+    fn last(&self) -> Option<SystemTime> {
         match self.0.load(Relaxed) {
             0 => None,
             seconds => Some(UNIX_EPOCH + Duration::from_secs(seconds)),

@@ -31,7 +31,7 @@ use grant::Proof;
 
 pub use grant::{Admitted, Grant, ended};
 pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
-pub use key::{KeyDigest, KeyPair, KeyUse};
+pub use key::{KeyDigest, KeyPair};
 pub use oidc::OidcVerifier;
 pub use settings::{
     AuthSettings, IssuerSettings, JwksSource, KeySettings, OidcSettings, Revoked, TokenSettings,

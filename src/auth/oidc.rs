@@ -106,7 +106,7 @@ impl OidcVerifier {
         let claims = jws.verify(&keys)?;
         let expected = Expected { issuer: &self.issuer, audience: &self.audience, leeway: self.leeway };
         let verified = Arc::new(expected.judge(claims, now)?);
-        let admitted = verified.admit(now)?;
+        let admitted = Arc::clone(&verified).admit(now)?;
         self.cache.insert(*digest, verified, set.generation(), now);
         Ok(admitted)
     }

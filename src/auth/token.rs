@@ -54,7 +54,7 @@ impl TokenVerifier {
         };
         let verified = Arc::new(expected.judge(claims, now)?.signed_by(key.kid()));
         self.settings.revoked.judge(&verified)?;
-        let admitted = verified.admit(now)?;
+        let admitted = Arc::clone(&verified).admit(now)?;
         self.cache.insert(digest, verified, GENERATION, now);
         Ok(admitted)
     }
