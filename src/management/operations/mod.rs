@@ -7,7 +7,7 @@
 mod activity;
 mod data_plane;
 #[cfg(test)]
-mod fixtures;
+pub(in crate::management) mod fixtures;
 mod keys;
 mod metadata;
 mod page;
