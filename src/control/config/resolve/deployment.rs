@@ -1,5 +1,7 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
+use std::sync::Arc;
+
 use http::uri::PathAndQuery;
 
 use super::super::decode::At;
@@ -8,13 +10,8 @@ use super::Resolver;
 use super::field::Taken;
 use crate::limit::DeploymentLimits;
 use crate::proxy::{DeploymentSettings, EndpointPaths};
-<<<<<<< HEAD
-use crate::tls::{self, ClientAlpn, ClientTlsSource};
-use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
-=======
 use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
-use crate::upstream::{Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
->>>>>>> mg-plane
+use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
 
 impl Resolver<'_> {
     /// The deployments of a service, each with the service's `limits`.
@@ -212,18 +209,9 @@ impl Resolver<'_> {
     ) -> Option<ReplicaTls> {
         let named = raw.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let name = named.map_or(&*origin.host, |name| name.as_str());
-<<<<<<< HEAD
         match upstream::certificate_name(name) {
-            Ok(server_name) => Some(ReplicaTls { config: Arc::clone(config), server_name }),
-            Err(problem) => {
-=======
-        match ServerName::try_from(name.to_owned()) {
             Ok(server_name) => Some(ReplicaTls { client: client.clone(), server_name }),
-            Err(_) => {
-                let problem = format!(
-                    "'{name}' is no name that a certificate can bear; give the name of the replica's certificate"
-                );
->>>>>>> mg-plane
+            Err(problem) => {
                 match named {
                     Some(field) => self.report.error(field.at, problem),
                     None => self.report.missing(raw.at, "tls.server_name", problem),

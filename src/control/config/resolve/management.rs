@@ -14,7 +14,7 @@ use super::super::raw::{
 };
 use super::super::secret::Purpose;
 use super::super::settings::{
-    AddressPolicySettings, OutsideIssuerSettings, ManagementSettings, StoreSettings, UriTemplateSettings,
+    AddressPolicySettings, ManagementSettings, OutsideIssuerSettings, StoreSettings, UriTemplateSettings,
 };
 use super::super::units::RawDuration;
 use super::Resolver;

@@ -12,13 +12,8 @@ use super::super::document::PlaceId;
 use super::super::raw::{Raw, RawCors, RawLimits, RawService};
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
-<<<<<<< HEAD
 use super::field::Taken;
-use crate::auth::TokenSettings;
-=======
-use super::field::{Taken, host_problem};
 use crate::auth::{IssuerSettings, TokenSettings};
->>>>>>> mg-plane
 use crate::catalog::AtExpiry;
 use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
 use crate::proxy::{CorsSettings, ServiceSettings};
