@@ -134,7 +134,7 @@ pub fn check_method(method: &Method) -> Result<(), Error> {
 }
 
 fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
-    let limit = service.limits.header_bytes;
+    let limit = service.settings.limits.header_bytes;
     if inbound.head_bytes > limit {
         let size = inbound.head_bytes;
         return Err(Error::new(
@@ -142,7 +142,7 @@ fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
             format!("the request head is {size} bytes; this service takes {limit} (limits.header_bytes)"),
         ));
     }
-    let limit = service.limits.body_bytes;
+    let limit = service.settings.limits.body_bytes;
     match inbound.body.size_hint().exact() {
         Some(size) if size > limit => Err(Error::new(
             Kind::BodyTooLarge,

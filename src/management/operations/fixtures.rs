@@ -59,6 +59,9 @@ impl Sealer for OpenSealer {
     }
 }
 
+/// What another process does to the rows.
+type Rival = Box<dyn Fn(&MemoryStore) + Send>;
+
 /// A store that fails or is raced when a test says so.
 #[derive(Default)]
 pub(in crate::management) struct TestStore {
@@ -68,7 +71,7 @@ pub(in crate::management) struct TestStore {
     /// So many commits succeed before that.
     pub(in crate::management) sparing: AtomicU32,
     /// What another process does right before each of the next commits.
-    pub(in crate::management) rivals: Mutex<Vec<Box<dyn Fn(&MemoryStore) + Send>>>,
+    pub(in crate::management) rivals: Mutex<Vec<Rival>>,
 }
 
 impl Store for TestStore {

@@ -74,7 +74,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Box<str>> {
+    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Arc<str>> {
         for field in &raw.hosts {
             match host_problem(field) {
                 Some(problem) => self.report.error(field.at, problem),
