@@ -121,6 +121,7 @@ pub(super) fn settings() -> OperationsSettings {
         public_url: "https://score.example.org".parse().unwrap(),
         uri_templates: UriTemplates::default(),
         replica_template: None,
+        address_policy: Arc::default(),
         token_lifetime: Duration::from_secs(3600),
         token_leeway: Duration::from_secs(60),
         activity_retention: Duration::from_secs(90 * 24 * 3600),
