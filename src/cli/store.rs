@@ -31,7 +31,7 @@ pub(super) enum StoreCommand {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
-    /// Wrap all data keys with another key, in one change
+    /// Wrap all data keys with another key, in one change; the secrets that they seal stay as they are
     Rekey {
         #[command(flatten)]
         place: Place,
