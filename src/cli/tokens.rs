@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use secrecy::ExposeSecret;
 
-use crate::auth::{self, AuthSettings, TokenSettings};
-use crate::control::config::{self, Config, ServiceSettings};
+use crate::auth::{self, AuthSettings, IssuerSettings, MintRequest};
+use crate::control::config::{self, Config};
+use crate::proxy::ServiceSettings;
 
 use super::ConfigFile;
 
@@ -38,25 +40,32 @@ pub(super) fn mint(mint: &Mint, out: &mut dyn Write) -> anyhow::Result<ExitCode>
         Err(problems) => bail!("the configuration is not usable:\n{problems}"),
     };
     let service = find(&loaded.config, &mint.service)?;
-    let AuthSettings::Token(tokens) = &service.auth else {
+    let (AuthSettings::Token(_), Some(issuer)) = (&service.auth, &loaded.config.tokens) else {
         bail!("--service: {} does not take tokens of this gateway (auth: token)", mint.service);
     };
-    let token = auth::mint(tokens, &service.name, &mint.subject, mint.lifetime, SystemTime::now())
-        .context("the token cannot be signed")?;
-    writeln!(out, "{token}")?;
+    let request = MintRequest {
+        issuer: &issuer.issuer,
+        audience: service.name.as_str(),
+        subject: &mint.subject,
+        lifetime: mint.lifetime.unwrap_or(issuer.lifetime),
+        now: SystemTime::now(),
+    };
+    let minted = auth::mint(&issuer.signing_key, &request).context("the token cannot be signed")?;
+    writeln!(out, "{}", minted.token.expose_secret())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a ServiceSettings> {
     let names = || config.services.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ");
-    let found = config.services.iter().find(|service| service.name.as_str() == name);
+    let found =
+        config.services.iter().map(|service| &**service).find(|service| service.name.as_str() == name);
     found.with_context(|| format!("--service: the configuration has no service {name:?}; it has {}", names()))
 }
 
 /// A lifetime within the bounds of `tokens.lifetime`.
 fn parse_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = config::parse_duration(text)?;
-    if TokenSettings::LIFETIMES.contains(&lifetime) {
+    if IssuerSettings::LIFETIMES.contains(&lifetime) {
         Ok(lifetime)
     } else {
         Err("out of range; allowed are 1s to 720h".to_owned())

@@ -1,11 +1,11 @@
-//! The limits of one service as the configuration gives them.
+//! The limits of services and deployments, as their settings give them.
 
 use std::time::Duration;
 
 use crate::upstream::Deadlines;
 
-/// Sizes and waits of one service.
-#[derive(Clone, Debug)]
+/// Sizes and waits on the client, the same for all of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `body_bytes`: largest request body, in bytes.
     pub body_bytes: u64,
@@ -15,6 +15,11 @@ pub struct Limits {
     pub request_body: Duration,
     /// `response_write_timeout`: longest wait for the client to take the next piece of the answer.
     pub response_write: Duration,
+}
+
+/// Waits on the replicas of one deployment and how many calls they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeploymentLimits {
     /// The waits on the replica.
     pub upstream: Deadlines,
     /// How many calls at once, and how the rest waits.

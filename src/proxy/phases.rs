@@ -54,7 +54,8 @@ pub(super) async fn run(
     check_method(&inbound.method)?;
     // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
     // learns nothing about limits or deployments.
-    exchange.record.principal = service.authenticator.authenticate(&inbound.headers).await?;
+    exchange.record.principal =
+        service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
     check_sizes(service, &inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
@@ -133,7 +134,7 @@ pub fn check_method(method: &Method) -> Result<(), Error> {
 }
 
 fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
-    let limit = service.limits.header_bytes;
+    let limit = service.settings.limits.header_bytes;
     if inbound.head_bytes > limit {
         let size = inbound.head_bytes;
         return Err(Error::new(
@@ -141,7 +142,7 @@ fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
             format!("the request head is {size} bytes; this service takes {limit} (limits.header_bytes)"),
         ));
     }
-    let limit = service.limits.body_bytes;
+    let limit = service.settings.limits.body_bytes;
     match inbound.body.size_hint().exact() {
         Some(size) if size > limit => Err(Error::new(
             Kind::BodyTooLarge,
@@ -157,13 +158,14 @@ fn choose_deployment<'a>(
     exchange: &mut Exchange,
     headers: &HeaderMap,
 ) -> Result<&'a Deployment, Error> {
-    let chosen = match headers.get(DEPLOYMENT) {
+    let deployment = match headers.get(DEPLOYMENT) {
         Some(named) => {
-            service.deployments.iter().find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+            let mut all = service.deployments.iter();
+            all.find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+                .ok_or_else(unknown_deployment)?
         }
-        None => service.split.pick().map(|place| &service.deployments[place]),
+        None => service.split.pick().map(|place| &service.deployments[place]).ok_or_else(no_traffic)?,
     };
-    let deployment = chosen.ok_or_else(unknown_deployment)?;
     exchange.record.deployment = Some(Arc::clone(&deployment.name));
     exchange.answer.deployment = Some(deployment.header.clone());
     Ok(deployment)
@@ -174,8 +176,14 @@ fn choose_deployment<'a>(
 pub fn unknown_deployment() -> Error {
     Error::new(
         Kind::UnknownDeployment,
-        "the service has no deployment of the name in azureml-model-deployment, or none that takes traffic",
+        "the service has no deployment of the name in azureml-model-deployment",
     )
+}
+
+/// What a caller is told who names no deployment where none has a share of the traffic.
+#[must_use]
+pub fn no_traffic() -> Error {
+    Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {

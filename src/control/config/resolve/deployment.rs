@@ -1,21 +1,25 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
-use std::sync::Arc;
-
 use http::uri::PathAndQuery;
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
 use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
-use super::super::settings::{DeploymentSettings, EndpointPaths};
 use super::Resolver;
 use super::field::Taken;
-use crate::tls::{self, ClientAlpn, ClientTlsSource};
+use crate::limit::DeploymentLimits;
+use crate::proxy::{DeploymentSettings, EndpointPaths};
+use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
 use crate::upstream::{Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 
 impl Resolver<'_> {
-    pub(super) fn deployments(&mut self, raw: &At<RawService>) -> Vec<DeploymentSettings> {
+    /// The deployments of a service, each with the service's `limits`.
+    pub(super) fn deployments(
+        &mut self,
+        raw: &At<RawService>,
+        limits: DeploymentLimits,
+    ) -> Vec<DeploymentSettings> {
         if raw.deployments.is_empty() {
             self.report.missing(raw.at, "deployments", "lists no deployment; add one with name and replicas");
             return Vec::new();
@@ -25,7 +29,7 @@ impl Resolver<'_> {
         raw.deployments
             .iter()
             .zip(split)
-            .filter_map(|(deployment, traffic)| self.deployment(deployment, traffic, &mut names))
+            .filter_map(|(deployment, traffic)| self.deployment(deployment, (traffic, limits), &mut names))
             .collect()
     }
 
@@ -91,7 +95,7 @@ impl Resolver<'_> {
     fn deployment(
         &mut self,
         raw: &At<RawDeployment>,
-        traffic: u8,
+        (traffic, limits): (u8, DeploymentLimits),
         names: &mut Taken,
     ) -> Option<DeploymentSettings> {
         let name = self.name(raw.at, &raw.name, names);
@@ -101,19 +105,20 @@ impl Resolver<'_> {
             health: self.path(&raw.paths.health),
         };
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, replicas, paths })
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
     }
 
-    fn path(&mut self, field: &At<String>) -> Box<str> {
-        let good =
-            field.starts_with('/') && !field.contains(['?', '#']) && field.parse::<PathAndQuery>().is_ok();
-        if !good {
-            self.report.error(
-                field.at,
-                format!("'{}' is no path; write one that begins with '/' and has no '?'", field.value),
-            );
+    fn path(&mut self, field: &At<String>) -> PathAndQuery {
+        let well_begun = field.starts_with('/') && !field.contains(['?', '#']);
+        match field.parse::<PathAndQuery>() {
+            Ok(path) if well_begun => path,
+            _ => {
+                let problem =
+                    format!("'{}' is no path; write one that begins with '/' and has no '?'", field.value);
+                self.report.error(field.at, problem);
+                PathAndQuery::from_static("/")
+            }
         }
-        field.as_str().into()
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {
@@ -152,6 +157,7 @@ impl Resolver<'_> {
                         RawProtocol::H2 => ReplicaProtocol::H2,
                     },
                     tls,
+                    policy: None,
                 })
             })
             .collect()
@@ -178,7 +184,7 @@ impl Resolver<'_> {
     }
 
     /// Settings for TLS are refused where they would encrypt nothing.
-    fn no_client_tls(&mut self, raw: &At<RawDeployment>) -> Option<Arc<rustls::ClientConfig>> {
+    fn no_client_tls(&mut self, raw: &At<RawDeployment>) -> Option<ClientTls> {
         if let Some(tls) = &raw.tls
             && !raw.replicas.is_empty()
         {
@@ -191,7 +197,7 @@ impl Resolver<'_> {
     }
 
     /// One client configuration for all replicas: its session cache makes reconnects cheap.
-    fn client_tls(&mut self, raw: &At<RawDeployment>) -> Option<Arc<rustls::ClientConfig>> {
+    fn client_tls(&mut self, raw: &At<RawDeployment>) -> Option<ClientTls> {
         let none = RawReplicaTls::default();
         let section = raw.tls.as_ref().map_or(&none, |tls| &tls.value);
         let certificate = match &section.certificate {
@@ -222,12 +228,12 @@ impl Resolver<'_> {
         &mut self,
         raw: &At<RawDeployment>,
         origin: &Origin,
-        config: &Arc<rustls::ClientConfig>,
+        client: &ClientTls,
     ) -> Option<ReplicaTls> {
         let named = raw.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let name = named.map_or(&*origin.host, |name| name.as_str());
         match ServerName::try_from(name.to_owned()) {
-            Ok(server_name) => Some(ReplicaTls { config: Arc::clone(config), server_name }),
+            Ok(server_name) => Some(ReplicaTls { client: client.clone(), server_name }),
             Err(_) => {
                 let problem = format!(
                     "'{name}' is no name that a certificate can bear; give the name of the replica's certificate"

@@ -8,12 +8,13 @@ use url::Url;
 use super::super::decode::At;
 use super::super::document::PlaceId;
 use super::super::raw::{Raw, RawCors, RawLimits, RawService};
-use super::super::settings::{CorsSettings, ServiceSettings};
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use super::field::{Taken, host_problem};
-use crate::auth::TokenSettings;
-use crate::limit::{AdmissionSettings, Limits};
+use crate::auth::{IssuerSettings, TokenSettings};
+use crate::catalog::AtExpiry;
+use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
+use crate::proxy::{CorsSettings, ServiceSettings};
 use crate::upstream::Deadlines;
 
 /// What must not be there twice over all services.
@@ -28,8 +29,8 @@ impl Resolver<'_> {
         &mut self,
         raw: &Raw,
         root: PlaceId,
-        tokens: Option<&Arc<TokenSettings>>,
-    ) -> Vec<ServiceSettings> {
+        tokens: Option<&Arc<IssuerSettings>>,
+    ) -> Vec<Arc<ServiceSettings>> {
         if raw.services.is_empty() {
             self.report.missing_warning(
                 root,
@@ -41,10 +42,11 @@ impl Resolver<'_> {
             (None, _) if self.report.is_lost(root, "tokens") => Issuer::Refused,
             (None, _) => Issuer::Absent,
             (Some(_), None) => Issuer::Refused,
-            (Some(_), Some(tokens)) => Issuer::Ready(Arc::clone(tokens)),
+            (Some(_), Some(tokens)) => Issuer::Ready(Arc::new(tokens.verification())),
         };
         let mut seen = Seen::default();
-        raw.services.iter().filter_map(|service| self.service(service, &issuer, &mut seen)).collect()
+        let services = raw.services.iter();
+        services.filter_map(|service| self.service(service, &issuer, &mut seen)).map(Arc::new).collect()
     }
 
     fn service(&mut self, raw: &At<RawService>, issuer: &Issuer, seen: &mut Seen) -> Option<ServiceSettings> {
@@ -53,14 +55,15 @@ impl Resolver<'_> {
             self.required(raw.at, "compute_type", &raw.compute_type).map(|field| field.value.into());
         let auth = compute_type.and_then(|compute_type| self.auth(raw, compute_type, name.as_ref(), issuer));
         let hosts = self.hosts(raw, &mut seen.hosts);
-        let limits = self.limits(&raw.limits);
+        let (limits, of_deployments) = self.limits(&raw.limits);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
-        let deployments = self.deployments(raw);
+        let deployments = self.deployments(raw, of_deployments);
         Some(ServiceSettings {
             name: name?,
             compute_type: compute_type?,
             hosts,
             auth: auth?,
+            at_expiry: AtExpiry::Finish,
             limits,
             status_mapping: raw.status_mapping.value.into(),
             cors,
@@ -68,7 +71,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Box<str>> {
+    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Arc<str>> {
         for field in &raw.hosts {
             match host_problem(field) {
                 Some(problem) => self.report.error(field.at, problem),
@@ -78,18 +81,20 @@ impl Resolver<'_> {
         raw.hosts.iter().map(|field| field.as_str().into()).collect()
     }
 
-    fn limits(&mut self, raw: &RawLimits) -> Limits {
+    fn limits(&mut self, raw: &RawLimits) -> (Limits, DeploymentLimits) {
         let millisecond = RawDuration::millis(1);
         let zero = RawDuration::millis(0);
         let minutes = |minutes: u64| RawDuration::secs(minutes * 60);
         // No listener reads a larger head.
         let header_bytes = self.size(&raw.header_bytes, RawSize(1 << 10)..=RawSize(64 << 10));
         let per_replica = raw.concurrent_requests_per_replica.as_ref();
-        Limits {
+        let limits = Limits {
             body_bytes: self.size(&raw.body_bytes, RawSize(1)..=RawSize(1 << 40)),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             request_body: self.duration(&raw.request_body_timeout, millisecond..=minutes(60)),
             response_write: self.duration(&raw.response_write_timeout, millisecond..=minutes(60)),
+        };
+        let of_deployments = DeploymentLimits {
             upstream: Deadlines {
                 connect: self.duration(&raw.connect_timeout, millisecond..=minutes(5)),
                 first_byte: self.duration(&raw.scoring_timeout, millisecond..=minutes(24 * 60)),
@@ -100,7 +105,8 @@ impl Resolver<'_> {
                 queue_wait: self.duration(&raw.queue_wait, zero..=minutes(10)),
                 queue_length: self.number(&raw.queue_length, 0..=1_000_000),
             },
-        }
+        };
+        (limits, of_deployments)
     }
 
     fn cors(&mut self, raw: &At<RawCors>) -> CorsSettings {
