@@ -11,6 +11,7 @@ mod policy;
 mod pool;
 mod replica;
 mod settings;
+mod url;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
 pub use replica::{InFlightGuard, Replica};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
+pub use url::{ReplicaUrl, certificate_name, http_url};
 
 /// The right to make one call to a replica.
 pub struct Connection {
