@@ -48,6 +48,12 @@ impl KeyDigest {
     pub const fn from_parts(digest: [u8; 32], not_after: Option<SystemTime>) -> Self {
         Self { digest, not_after }
     }
+
+    /// The SHA-256 of the key's bytes, as [`Self::from_parts`] takes it.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
 }
 
 /// Without the digest: those of weak keys are worth guessing at.
