@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crate::auth::{JwksRegistry, KeyPair};
 use crate::catalog::ServiceName;
 use crate::listener::ListenerSettings;
-use crate::proxy::{ListenerState, Service, ServiceChanges, Snapshot};
+use crate::proxy::{ListenerState, Service, ServiceChanges, ServiceSettings, Snapshot};
 use crate::route::RouteTable;
 use crate::telemetry::Metrics;
 use crate::tls::{self, TlsError};
@@ -122,6 +122,12 @@ impl Publisher {
     pub fn key_use(&self, service: &ServiceName) -> Option<[Option<SystemTime>; 2]> {
         let running = self.published.load();
         running.service(service.as_str())?.authenticator.keys().map(KeyPair::last_use)
+    }
+
+    /// The services of the configuration that runs, in its order.
+    #[must_use]
+    pub fn declared(&self) -> Vec<Arc<ServiceSettings>> {
+        self.lock().declared.iter().map(|service| Arc::clone(&service.settings)).collect()
     }
 
     /// Number of the running snapshot.

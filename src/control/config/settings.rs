@@ -129,9 +129,9 @@ pub struct ManagementSettings {
 /// Where the replicas of services made through the management plane may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicySettings {
-    /// Allowed whatever `deny` says.
+    /// Nowhere else; empty: everywhere.
     pub allow: Vec<IpNet>,
-    /// Refused.
+    /// Not here, whatever `allow` says.
     pub deny: Vec<IpNet>,
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use tempfile::TempDir;
 
