@@ -10,6 +10,7 @@ mod log;
 mod manage;
 mod run;
 mod schema;
+mod store;
 mod tokens;
 mod version;
 
@@ -69,6 +70,8 @@ enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
+    /// The store of the management plane: of a running gateway, or (with --path) in its folder
+    Store(Managed<store::StoreCommand>),
     /// Print the version
     Version {
         /// As JSON
@@ -146,6 +149,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "scoregate", &mut out);
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Store(it) => store::run(&it.command, &it.target, &mut out, &mut err),
             Command::Version { json } => {
                 let format = if json { version::Format::Json } else { version::Format::Text };
                 version::run(format, &mut out).map_err(Into::into)

@@ -138,7 +138,7 @@ impl EmbeddedStore {
 
     /// The number of the last batch.
     fn version(&self) -> Result<u64, StoreError> {
-        self.with(|database| Ok(layout::version(&database.begin_read()?)?))
+        self.with(|database| layout::version(&database.begin_read()?))
     }
 
     /// Tells whether a batch that was to become number `version` did, after its commit has failed with `error`.

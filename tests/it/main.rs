@@ -23,6 +23,7 @@ mod records;
 mod reload;
 mod routing;
 mod status;
+mod store;
 mod streaming;
 mod tidy;
 mod tls;

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Session;
 use super::output::Column;
@@ -79,7 +78,7 @@ impl ActivityCommand {
                 on.out.list(&items, COLUMNS)?;
             }
             ActivityCommand::Verify => {
-                let verdict = on.api.send(Method::POST, "/v1/activity/verify", &json!({}))?;
+                let verdict = on.api.post("/v1/activity/verify")?;
                 let events = verdict.get("events").and_then(Value::as_u64).unwrap_or_default();
                 on.out.done(&format!("{events} events"), &verdict)?;
                 if let Some(broken) = verdict.get("broken").filter(|broken| !broken.is_null()) {

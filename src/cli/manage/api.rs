@@ -127,6 +127,14 @@ impl Api {
         self.call(&Call::new(Method::GET, path)).map(|answer| answer.value)
     }
 
+    /// Has what `path` names done.
+    ///
+    /// # Errors
+    /// As of [`Self::call`].
+    pub fn post(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(&Call::new(Method::POST, path)).map(|answer| answer.value)
+    }
+
     /// Sends `body` to `path`.
     ///
     /// # Errors

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use http::Method;
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::api::Api;
 use super::profile::Profile;
@@ -69,7 +68,7 @@ pub(in super::super) fn run(login: &Login, out: &mut dyn Write) -> anyhow::Resul
 
 fn bootstrap(login: &Login, ca: Option<&str>, secret: SecretString) -> anyhow::Result<SecretString> {
     let api = Api::new(&login.endpoint, ca, Some(secret))?;
-    let made = api.send(Method::POST, "/v1/bootstrap", &json!({}))?;
+    let made = api.post("/v1/bootstrap")?;
     match made.get("token").and_then(Value::as_str) {
         Some(token) => Ok(token.into()),
         None => bail!("the gateway gave no token; is --endpoint its management address?"),

@@ -28,14 +28,14 @@ pub(super) use activity::ActivityCommand;
 pub(super) use deployments::DeploymentsCommand;
 pub(super) use keys::KeysCommand;
 pub(super) use login::{Login, run as login};
+pub(super) use output::Format;
 pub(super) use roles::RolesCommand;
 pub(super) use services::ServicesCommand;
-pub(super) use store::{live_backup, live_check};
 pub(super) use tokens::ManagedTokensCommand;
 pub(super) use workspaces::WorkspacesCommand;
 
 use api::{Api, Call};
-use output::{Format, Output};
+use output::Output;
 use profile::Profile;
 
 /// Which gateway, as whom, and how to show what it says.
@@ -70,6 +70,11 @@ pub(super) struct Session<'a> {
 }
 
 impl Target {
+    /// How to show answers.
+    pub(super) const fn format(&self) -> Format {
+        self.output
+    }
+
     /// Opens a session with what the arguments, the environment and the login file say, in this order.
     ///
     /// # Errors

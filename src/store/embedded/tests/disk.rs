@@ -19,6 +19,7 @@ struct Inner {
     unsynced: Vec<Change>,
     bytes_read: usize,
     fault: Option<Fault>,
+    has_failed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +36,14 @@ pub(super) struct Fault {
     pub kind: io::ErrorKind,
     /// Bytes of a failing write that reach the disk all the same.
     pub short: usize,
-    pub lasting: bool,
+    pub lasts: Lasts,
+}
+
+/// How long it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasts {
+    OneCall,
+    UntilHealed,
 }
 
 impl Disk {
@@ -43,9 +51,14 @@ impl Disk {
         self.0.lock().unwrap().fault = Some(fault);
     }
 
-    /// Makes it well. Tells whether anything has failed since [`Self::fail`].
-    pub fn heal(&self) -> bool {
-        self.0.lock().unwrap().fault.take().is_none_or(|fault| fault.after == 0)
+    /// Makes it well.
+    pub fn heal(&self) {
+        self.0.lock().unwrap().fault = None;
+    }
+
+    /// Whether anything has ever failed.
+    pub fn has_failed(&self) -> bool {
+        self.0.lock().unwrap().has_failed
     }
 
     pub fn bytes_read(&self) -> usize {
@@ -98,7 +111,8 @@ impl Inner {
             return Ok(());
         }
         let failed = (fault.kind.into(), fault.short);
-        if !fault.lasting {
+        self.has_failed = true;
+        if fault.lasts == Lasts::OneCall {
             self.fault = None;
         }
         Err(failed)
