@@ -32,7 +32,7 @@ pub(super) enum StoreCommand {
         #[arg(long, value_name = "FILE", requires = "path")]
         to: Option<PathBuf>,
     },
-    /// Wrap all data keys with another key, in one change; the gateway must not be running
+    /// Wrap all data keys with another key, in one change; their secrets stay as they are; the gateway must not be running
     Rekey {
         /// Folder of the store
         #[arg(long, value_name = "PATH")]

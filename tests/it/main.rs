@@ -18,6 +18,7 @@ mod harness;
 mod headers;
 mod life;
 mod managed;
+mod management;
 mod metrics;
 mod proxy_protocol;
 mod records;

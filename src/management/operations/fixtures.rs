@@ -1,5 +1,6 @@
 //! What tests of operations need: a gateway on a store in memory, a data plane that records, callers of every role.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,22 +9,35 @@ use std::time::{Duration, SystemTime};
 use secrecy::SecretBox;
 use uuid::Uuid;
 
-use super::{ActivityEvent, ActivityStatus, DataPlane, Operations, OperationsSettings, UriTemplates};
-use crate::catalog::{ActionSet, BuiltInRole, ServiceName, WorkspaceSpec};
+use super::project::project;
+use super::replicas::Replicas;
+use super::{
+    ActivityEvent, ActivityStatus, DataPlane, Operations, OperationsSettings, Precondition, SuppliedKeys,
+    UriTemplates, Versioned,
+};
+use crate::auth::AuthSettings;
+use crate::catalog::{
+    ActionSet, BuiltInRole, ComputeType, DeploymentSpec, ServiceEntry, ServiceName, ServiceSpec,
+    WorkspaceSpec,
+};
 use crate::management::{Caller, Credentials, Grants, RequestFacts};
 use crate::proxy::{ServiceChanges, ServiceSettings};
 use crate::store::seal::Sealer;
 use crate::store::{Batch, CheckReport, MemoryStore, Order, Range, Row, Store, StoreError, Table};
 
 /// The workspace of the configuration.
-pub(super) const DECLARED: &str = "ws";
+pub(in crate::management) const DECLARED: &str = "ws";
 
 /// A data plane that keeps what it is told.
 #[derive(Default)]
-pub(super) struct Recorder {
-    pub(super) applied: Mutex<Vec<ServiceChanges>>,
+pub(in crate::management) struct Recorder {
+    pub(in crate::management) applied: Mutex<Vec<ServiceChanges>>,
     /// Whether the next changes cannot be built.
-    pub(super) fails: AtomicBool,
+    pub(in crate::management) fails: AtomicBool,
+    /// The services of the configuration.
+    pub(in crate::management) declared: Mutex<Vec<Arc<ServiceSettings>>>,
+    /// When the keys of each service were last used.
+    pub(in crate::management) used: Mutex<HashMap<ServiceName, [Option<SystemTime>; 2]>>,
 }
 
 impl DataPlane for Recorder {
@@ -35,17 +49,17 @@ impl DataPlane for Recorder {
         Ok(())
     }
 
-    fn key_use(&self, _: &ServiceName) -> [Option<SystemTime>; 2] {
-        [None; 2]
+    fn key_use(&self, service: &ServiceName) -> [Option<SystemTime>; 2] {
+        self.used.lock().unwrap().get(service).copied().unwrap_or_default()
     }
 
     fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
-        Arc::new(vec![])
+        Arc::new(self.declared.lock().unwrap().clone())
     }
 }
 
 /// A sealer for stores that nobody else reads: keeps the place beside the secret.
-pub(super) struct OpenSealer;
+pub(in crate::management) struct OpenSealer;
 
 impl Sealer for OpenSealer {
     fn seal(&self, workspace: &str, place: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -59,16 +73,19 @@ impl Sealer for OpenSealer {
     }
 }
 
+/// What another process does to the rows.
+type Rival = Box<dyn Fn(&MemoryStore) + Send>;
+
 /// A store that fails or is raced when a test says so.
 #[derive(Default)]
-pub(super) struct TestStore {
-    pub(super) rows: MemoryStore,
+pub(in crate::management) struct TestStore {
+    pub(in crate::management) rows: MemoryStore,
     /// So many commits fail from now on.
-    pub(super) failing: AtomicU32,
+    pub(in crate::management) failing: AtomicU32,
     /// So many commits succeed before that.
-    pub(super) sparing: AtomicU32,
+    pub(in crate::management) sparing: AtomicU32,
     /// What another process does right before each of the next commits.
-    pub(super) rivals: Mutex<Vec<Box<dyn Fn(&MemoryStore) + Send>>>,
+    pub(in crate::management) rivals: Mutex<Vec<Rival>>,
 }
 
 impl Store for TestStore {
@@ -103,13 +120,13 @@ impl Store for TestStore {
 }
 
 /// A gateway under test.
-pub(super) struct Gateway {
-    pub(super) operations: Operations,
-    pub(super) store: Arc<TestStore>,
-    pub(super) data_plane: Arc<Recorder>,
+pub(in crate::management) struct Gateway {
+    pub(in crate::management) operations: Operations,
+    pub(in crate::management) store: Arc<TestStore>,
+    pub(in crate::management) data_plane: Arc<Recorder>,
 }
 
-pub(super) fn settings() -> OperationsSettings {
+pub(in crate::management) fn settings() -> OperationsSettings {
     let spec = WorkspaceSpec {
         subscription: "sub".into(),
         resource_group: "rg".into(),
@@ -121,6 +138,7 @@ pub(super) fn settings() -> OperationsSettings {
         public_url: "https://score.example.org".parse().unwrap(),
         uri_templates: UriTemplates::default(),
         replica_template: None,
+        address_policy: Arc::default(),
         token_lifetime: Duration::from_secs(3600),
         token_leeway: Duration::from_secs(60),
         activity_retention: Duration::from_secs(90 * 24 * 3600),
@@ -131,17 +149,25 @@ pub(super) fn settings() -> OperationsSettings {
 }
 
 impl Gateway {
-    pub(super) fn new() -> Self {
+    pub(in crate::management) fn new() -> Self {
         Self::with(settings())
     }
 
-    pub(super) fn with(settings: OperationsSettings) -> Self {
+    pub(in crate::management) fn with(settings: OperationsSettings) -> Self {
         Self::on(Arc::default(), settings)
     }
 
     /// A gateway on a store that may already hold something.
-    pub(super) fn on(store: Arc<TestStore>, settings: OperationsSettings) -> Self {
-        let data_plane = Arc::new(Recorder::default());
+    pub(in crate::management) fn on(store: Arc<TestStore>, settings: OperationsSettings) -> Self {
+        Self::between(store, Arc::default(), settings)
+    }
+
+    /// A gateway on a store, before a data plane that may already serve something.
+    pub(in crate::management) fn between(
+        store: Arc<TestStore>,
+        data_plane: Arc<Recorder>,
+        settings: OperationsSettings,
+    ) -> Self {
         let operations = Operations::start(
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::new(OpenSealer),
@@ -152,7 +178,7 @@ impl Gateway {
     }
 
     /// The activity log, oldest first, as it is stored.
-    pub(super) fn events(&self) -> Vec<ActivityEvent> {
+    pub(in crate::management) fn events(&self) -> Vec<ActivityEvent> {
         let all =
             Range { table: Table::Activity, prefix: &[], after: None, limit: 10_000, order: Order::Forwards };
         let rows = self.store.scan(&all).unwrap();
@@ -160,12 +186,12 @@ impl Gateway {
     }
 
     /// Status and caller of each event, oldest first.
-    pub(super) fn statuses(&self) -> Vec<ActivityStatus> {
+    pub(in crate::management) fn statuses(&self) -> Vec<ActivityStatus> {
         self.events().iter().map(|event| event.status).collect()
     }
 }
 
-pub(super) fn request() -> RequestFacts {
+pub(in crate::management) fn request() -> RequestFacts {
     RequestFacts {
         client: Ipv4Addr::LOCALHOST.into(),
         method: "PUT".into(),
@@ -175,20 +201,68 @@ pub(super) fn request() -> RequestFacts {
 }
 
 /// A caller who may do `actions` on the whole gateway.
-pub(super) fn caller(principal: &str, actions: ActionSet) -> Caller {
+pub(in crate::management) fn caller(principal: &str, actions: ActionSet) -> Caller {
     let grants = Grants { gateway: actions, ..Grants::default() };
     Caller { principal: principal.into(), grants: Arc::new(grants), request: request() }
 }
 
 /// A caller with a built-in role on the gateway.
-pub(super) fn holder(role: BuiltInRole) -> Caller {
+pub(in crate::management) fn holder(role: BuiltInRole) -> Caller {
     caller(&role.as_str().to_lowercase(), role.actions())
 }
 
 /// A caller with a built-in role in one workspace only.
-pub(super) fn holder_in(workspace: &str, role: BuiltInRole) -> Caller {
+pub(in crate::management) fn holder_in(workspace: &str, role: BuiltInRole) -> Caller {
     let workspaces = [(workspace.to_lowercase(), role.actions())].into();
     let grants = Grants { workspaces, ..Grants::default() };
     let principal = format!("{workspace}-{}", role.as_str().to_lowercase());
     Caller { principal: principal.into(), grants: Arc::new(grants), request: request() }
+}
+
+/// A service with one deployment that takes all traffic.
+pub(super) fn spec(compute_type: ComputeType) -> ServiceSpec {
+    let blue = DeploymentSpec {
+        traffic: 100,
+        replicas: vec!["http://127.0.0.1:5001".into()],
+        ..DeploymentSpec::default()
+    };
+    let deployments = [(ServiceName::parse("blue").unwrap(), blue)].into();
+    ServiceSpec { deployments, ..ServiceSpec::new(compute_type) }
+}
+
+/// The settings of a service of the configuration.
+pub(super) fn declared(name: &str, spec: &ServiceSpec, auth: AuthSettings) -> Arc<ServiceSettings> {
+    let replicas = Replicas::new(None, Arc::default());
+    Arc::new(project(&ServiceName::parse(name).unwrap(), spec, auth, &replicas).unwrap())
+}
+
+impl Gateway {
+    /// Makes service `name` in the declared workspace, as its owner.
+    pub(super) fn serve(&self, name: &str, spec: ServiceSpec) -> Versioned<ServiceEntry> {
+        self.serve_in(DECLARED, name, spec)
+    }
+
+    /// Makes service `name` in `workspace`, as its owner.
+    pub(super) fn serve_in(&self, workspace: &str, name: &str, spec: ServiceSpec) -> Versioned<ServiceEntry> {
+        let owner = holder(BuiltInRole::Owner);
+        let keys = SuppliedKeys::default();
+        let done = self.operations.put_service(&owner, workspace, name, spec, keys, Precondition::None);
+        done.unwrap().0
+    }
+
+    /// Service `name` as the data plane was last told of it; `None`: it is not there.
+    pub(super) fn served(&self, name: &str) -> Option<Arc<ServiceSettings>> {
+        let applied = self.data_plane.applied.lock().unwrap();
+        applied.iter().rev().find_map(|changes| {
+            let upsert = changes.upsert.iter().find(|service| service.name.as_str() == name).cloned();
+            let removed = changes.remove.iter().any(|removed| removed.as_str() == name);
+            upsert.map(Some).or(removed.then_some(None))
+        })?
+    }
+
+    /// How many rows `table` has.
+    pub(super) fn rows(&self, table: Table) -> usize {
+        let all = Range { table, prefix: &[], after: None, limit: usize::MAX, order: Order::Forwards };
+        self.store.scan(&all).unwrap().len()
+    }
 }

@@ -147,7 +147,7 @@ fn state(store: &dyn Store) -> Vec<(Vec<u8>, usize)> {
 fn large_batch() -> Batch {
     let mut batch = Batch::default();
     batch.put(Table::Services, "changed", [1; 2]).remove(Table::Services, "removed");
-    for number in 0..12 {
+    for number in 0..8 {
         batch.put(Table::Services, format!("new {number:02}"), [2; 6000]);
     }
     batch
@@ -251,6 +251,26 @@ fn a_store_on_a_disk_that_stays_broken_is_well_again_with_the_disk() {
 }
 
 #[test]
+fn a_full_disk_refuses_what_is_new_and_is_read_from() {
+    let disk = disk_with_rows();
+    let store = on(&disk);
+    disk.fill();
+    for _ in 0..3 {
+        let refused = store.commit(large_batch());
+        assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+        assert_eq!(state(&store), old_state());
+    }
+    // Started anew while it is still full.
+    drop(store);
+    let store = on(&disk);
+    assert_eq!(state(&store), old_state());
+    disk.clear();
+    store.commit(large_batch()).unwrap();
+    assert_eq!(state(&store), new_state());
+    store.check().unwrap();
+}
+
+#[test]
 fn a_power_failure_at_any_call_leaves_the_old_state_or_the_new_one() {
     let (old, new) = (old_state(), new_state());
     let mut random = fastrand::Rng::with_seed(7);
@@ -288,7 +308,7 @@ fn a_flipped_bit_in_the_file_is_found_or_harms_nothing() {
     on(&disk).commit(large_batch()).unwrap();
     let expected = new_state();
     let mut found = 0;
-    let head = (0..320).chain((320..disk.length()).step_by(509));
+    let head = (0..320).chain((320..disk.length()).step_by(1021));
     for position in head {
         let damaged = disk.after_power_failure(|length| length);
         damaged.flip(position, 0x10);
@@ -321,7 +341,8 @@ fn a_copy_holds_one_moment_and_replaces_nothing() {
     let before = fs::read(&copy).unwrap();
     for target in [copy.clone(), dir.path().join("missing/copy.redb"), dir.path().join("data")] {
         let refused = store.backup(&target).unwrap_err();
-        assert!(refused.to_string().contains(&target.display().to_string()), "{refused}");
+        let refused = refused.to_string();
+        assert!(refused.contains(&target.display().to_string()) && !refused.contains(FILE_NAME), "{refused}");
     }
     assert_eq!(fs::read(&copy).unwrap(), before);
     assert_eq!(names(dir.path()), ["copy.redb", "data"]);
