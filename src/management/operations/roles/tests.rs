@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::fixtures::{DECLARED, Gateway, TestStore, caller, holder, holder_in, settings};
 use super::super::{ActivityStatus, Precondition};
 use super::*;
-use crate::catalog::{CustomRole, Origin};
+use crate::catalog::{CustomRole, Origin, WorkspaceEntry, WorkspaceSpec};
 use crate::store::Store;
 
 use BuiltInRole::{Contributor, Owner, Reader};
