@@ -1,0 +1,200 @@
+//! Members of an ARM body, taken one by one: each refusal names the member, and what nobody takes is left for the bag.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::management::Refusal;
+
+/// An object of the body with the path that leads to it. A member that is `null` counts as absent.
+#[derive(Debug)]
+pub struct Fields {
+    path: String,
+    members: Map<String, Value>,
+}
+
+impl Fields {
+    /// The whole body.
+    ///
+    /// # Errors
+    /// It is no object.
+    pub fn of_body(body: Value) -> Result<Self, Refusal> {
+        Self::of(String::new(), body)
+    }
+
+    fn of(path: String, value: Value) -> Result<Self, Refusal> {
+        match value {
+            Value::Object(members) => Ok(Self { path, members }),
+            _ if path.is_empty() => Err(Refusal::invalid("body", "it must be a JSON object")),
+            _ => Err(Refusal::invalid(path, "it must be an object")),
+        }
+    }
+
+    /// The name that a refusal gives to `member`.
+    pub fn path(&self, member: &str) -> String {
+        if self.path.is_empty() { member.to_owned() } else { format!("{}.{member}", self.path) }
+    }
+
+    /// Takes a member as it is.
+    pub fn take(&mut self, member: &str) -> Option<Value> {
+        self.members.shift_remove(member).filter(|value| !value.is_null())
+    }
+
+    /// Takes a text.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn text(&mut self, member: &str) -> Result<Option<String>, Refusal> {
+        match self.take(member) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Refusal::invalid(self.path(member), "it must be a string")),
+        }
+    }
+
+    /// Takes an object.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn object(&mut self, member: &str) -> Result<Option<Self>, Refusal> {
+        self.take(member).map(|value| Self::of(self.path(member), value)).transpose()
+    }
+
+    /// Takes an object of texts (tags, properties).
+    ///
+    /// # Errors
+    /// Names the value that is no text.
+    pub fn labels(&mut self, member: &str) -> Result<Option<BTreeMap<String, String>>, Refusal> {
+        let Some(object) = self.object(member)? else { return Ok(None) };
+        let path = object.path;
+        let label = |(name, value)| match value {
+            Value::String(text) => Ok((name, text)),
+            _ => Err(Refusal::invalid(format!("{path}.{name}"), "it must be a string")),
+        };
+        object.members.into_iter().filter(|(_, value)| !value.is_null()).map(label).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Takes an object of whole percentages.
+    ///
+    /// # Errors
+    /// Names the value that is not 0 to 100.
+    pub fn percentages(&mut self, member: &str) -> Result<Option<BTreeMap<String, u8>>, Refusal> {
+        let Some(object) = self.object(member)? else { return Ok(None) };
+        let path = object.path;
+        let percentage = |(name, value): (String, Value)| match value.as_u64().map(u8::try_from) {
+            Some(Ok(percent @ 0..=100)) => Ok((name, percent)),
+            _ => Err(Refusal::invalid(format!("{path}.{name}"), "it must be a whole number from 0 to 100")),
+        };
+        object.members.into_iter().map(percentage).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Takes a whole number of at least 1.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn count(&mut self, member: &str) -> Result<Option<u32>, Refusal> {
+        let Some(value) = self.take(member) else { return Ok(None) };
+        let count = value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+        let wrong = || {
+            Refusal::invalid(self.path(member), format!("it must be a whole number from 1 to {}", u32::MAX))
+        };
+        count.map(Some).ok_or_else(wrong)
+    }
+
+    /// Takes an ISO 8601 duration, in milliseconds.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn duration(&mut self, member: &str) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(member)? else { return Ok(None) };
+        let wrong = || {
+            let message = format!("'{text}' is no ISO 8601 duration such as PT5S or PT0.5S");
+            Refusal::invalid(self.path(member), message)
+        };
+        super::duration::parse(&text).map(Some).ok_or_else(wrong)
+    }
+
+    /// Takes away members that only answers have.
+    pub fn without(mut self, members: &[&str]) -> Self {
+        for member in members {
+            self.members.shift_remove(*member);
+        }
+        self
+    }
+
+    /// What nobody has taken, for the bag.
+    pub fn rest(self) -> Map<String, Value> {
+        self.members.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    }
+}
+
+/// `target` changed by `patch` (RFC 7396, JSON Merge Patch).
+pub fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(members) = target else { return };
+    for (name, change) in patch {
+        if change.is_null() {
+            members.shift_remove(&name);
+        } else {
+            merge(members.entry(name).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(body: Value) -> Fields {
+        Fields::of_body(body).unwrap()
+    }
+
+    #[test]
+    fn a_wrong_member_is_named_with_its_path() {
+        let mut body = fields(json!({ "properties": { "traffic": { "blue": 101 }, "tags": { "a": 1 } } }));
+        let mut properties = body.object("properties").unwrap().unwrap();
+        let target = |refusal: Refusal| refusal.target.unwrap();
+        assert_eq!(target(properties.percentages("traffic").unwrap_err()), "properties.traffic.blue");
+        assert_eq!(target(properties.labels("tags").unwrap_err()), "properties.tags.a");
+        assert_eq!(target(Fields::of_body(json!([])).unwrap_err()), "body");
+        assert_eq!(target(fields(json!({ "properties": [] })).object("properties").unwrap_err()), "properties");
+        assert_eq!(target(fields(json!({ "wait": "5 s" })).duration("wait").unwrap_err()), "wait");
+        for count in [json!(0), json!(-1), json!(1.5), json!("1"), json!(4_294_967_296_u64)] {
+            assert_eq!(target(fields(json!({ "n": count })).count("n").unwrap_err()), "n");
+        }
+    }
+
+    #[test]
+    fn null_is_absent_and_what_is_left_is_kept() {
+        let mut body = fields(json!({ "a": null, "b": "text", "id": "x", "other": { "n": 1 }, "none": null }));
+        assert_eq!(body.text("a").unwrap(), None);
+        assert_eq!(body.text("b").unwrap(), Some("text".to_owned()));
+        assert_eq!(Value::Object(body.without(&["id"]).rest()), json!({ "other": { "n": 1 } }));
+    }
+
+    /// The examples of RFC 7396, appendix A, that are objects.
+    #[test]
+    fn a_merge_patch_follows_the_rfc() {
+        for (target, patch, result) in [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
+            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
+        ] {
+            let mut merged = target;
+            merge(&mut merged, patch);
+            assert_eq!(merged, result);
+        }
+    }
+}
