@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, Endpoint};
-use crate::control::config::{self, Config, DeploymentSettings, ServiceSettings};
+use crate::control::config::{self, Config};
 use crate::error::Error;
-use crate::limit::Limits;
+use crate::limit::DeploymentLimits;
 use crate::listener::ListenerSettings;
-use crate::proxy::{self, TlsFacts};
+use crate::proxy::{self, DeploymentSettings, ServiceSettings, TlsFacts};
 use crate::route::{Host, RouteTable, Routed, SERVICE_PREFIX, Target};
 use crate::tls;
 
@@ -77,7 +77,7 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         let service = &config.services[routed.service];
         met["service"] = show_service(service, &host, &target);
         met["auth"] = show_auth(service, &headers);
-        met["limits"] = show_limits(&service.limits);
+        met["limits"] = show_limits(service);
         let endpoint = routed.endpoint?;
         if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
             met["cors"] = json!("the gateway answers this preflight itself, without a credential");
@@ -88,7 +88,11 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         let shown: Vec<_> =
             candidates.iter().map(|deployment| show_deployment(deployment, endpoint)).collect();
         met["deployment"] = json!({ "because": because, "candidates": shown });
-        if candidates.is_empty() { Err(proxy::unknown_deployment()) } else { Ok(()) }
+        match candidates.is_empty() {
+            false => Ok(()),
+            true if headers.contains_key(proxy::DEPLOYMENT) => Err(proxy::unknown_deployment()),
+            true => Err(proxy::no_traffic()),
+        }
     }))
 }
 
@@ -225,34 +229,34 @@ fn show_auth(service: &ServiceSettings, headers: &HeaderMap) -> Value {
     })
 }
 
-/// Sizes in bytes, waits with their unit; null: no limit.
-fn show_limits(limits: &Limits) -> Value {
-    json!({
-        "bodyBytes": limits.body_bytes,
-        "headerBytes": limits.header_bytes,
-        "connectTimeout": format!("{:?}", limits.upstream.connect),
-        "scoringTimeout": format!("{:?}", limits.upstream.first_byte),
-        "idleTimeout": format!("{:?}", limits.upstream.idle),
-        "requestBodyTimeout": format!("{:?}", limits.request_body),
-        "responseWriteTimeout": format!("{:?}", limits.response_write),
-        "concurrentRequestsPerReplica": limits.admission.per_replica,
-        "queueWait": format!("{:?}", limits.admission.queue_wait),
-        "queueLength": limits.admission.queue_length,
-    })
+/// Sizes in bytes, waits with their unit; null: no limit. In the configuration all deployments have their service's limits.
+fn show_limits(service: &ServiceSettings) -> Value {
+    let mut shown = json!({
+        "bodyBytes": service.limits.body_bytes,
+        "headerBytes": service.limits.header_bytes,
+        "requestBodyTimeout": format!("{:?}", service.limits.request_body),
+        "responseWriteTimeout": format!("{:?}", service.limits.response_write),
+    });
+    if let Some(deployment) = service.deployments.first() {
+        let DeploymentLimits { upstream, admission } = deployment.limits;
+        shown["connectTimeout"] = format!("{:?}", upstream.connect).into();
+        shown["scoringTimeout"] = format!("{:?}", upstream.first_byte).into();
+        shown["idleTimeout"] = format!("{:?}", upstream.idle).into();
+        shown["concurrentRequestsPerReplica"] = admission.per_replica.into();
+        shown["queueWait"] = format!("{:?}", admission.queue_wait).into();
+        shown["queueLength"] = admission.queue_length.into();
+    }
+    shown
 }
 
 fn show_deployment(deployment: &DeploymentSettings, endpoint: Endpoint) -> Value {
-    let path = match endpoint {
-        Endpoint::Score => &deployment.paths.score,
-        Endpoint::Swagger => &deployment.paths.swagger,
-        Endpoint::Health => &deployment.paths.health,
-    };
+    let path = deployment.paths.of(endpoint);
     let replicas: Vec<_> = deployment.replicas.iter().map(|replica| replica.origin.to_string()).collect();
     json!({
         "name": deployment.name.as_str(),
         "trafficPercent": deployment.traffic,
         "replicas": replicas,
-        "path": path,
+        "path": path.as_str(),
     })
 }
 

@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::auth::{self, AuthSettings, TokenSettings};
-use crate::control::config::{self, Config, ServiceSettings};
+use crate::control::config::{self, Config};
+use crate::proxy::ServiceSettings;
 
 use super::ConfigFile;
 
@@ -49,7 +50,8 @@ pub(super) fn mint(mint: &Mint, out: &mut dyn Write) -> anyhow::Result<ExitCode>
 
 fn find<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a ServiceSettings> {
     let names = || config.services.iter().map(|service| service.name.as_str()).collect::<Vec<_>>().join(", ");
-    let found = config.services.iter().find(|service| service.name.as_str() == name);
+    let found =
+        config.services.iter().map(|service| &**service).find(|service| service.name.as_str() == name);
     found.with_context(|| format!("--service: the configuration has no service {name:?}; it has {}", names()))
 }
 

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use http::uri::PathAndQuery;
 
 use crate::auth::{Authenticator, JwksRegistry};
 use crate::catalog::ServiceName;
 use crate::limit::Admission;
 use crate::listener::ListenerSettings;
-use crate::proxy::{Deployment, EndpointTargets, ListenerState, PreparedCors, Service, Snapshot};
+use crate::proxy::{
+    Deployment, DeploymentSettings, ListenerState, PreparedCors, Service, ServiceSettings, Snapshot,
+};
 use crate::route::{RouteTable, Split};
 use crate::telemetry::Metrics;
 use crate::tls::{self, TlsError};
 use crate::upstream::Replica;
 
-use super::config::{Config, DeploymentSettings, EndpointPaths, ServiceSettings};
+use super::config::Config;
 
 /// Builds snapshots and publishes them to the data plane.
 pub struct Publisher {
@@ -141,7 +142,7 @@ fn service(
         let before = before.and_then(|service| {
             service.deployments.iter().find(|before| *before.name == *deployment.name.as_str())
         });
-        self::deployment(deployment, settings, before)
+        self::deployment(deployment, before)
     });
     let percents: Vec<u8> = settings.deployments.iter().map(|deployment| deployment.traffic).collect();
     Ok(Service {
@@ -162,11 +163,7 @@ fn service(
 
 /// A replica and the places of a deployment live on while their settings stay the same, so that a reload neither loses
 /// count of the calls in flight nor lets in more than the limit.
-fn deployment(
-    settings: &DeploymentSettings,
-    service: &ServiceSettings,
-    before: Option<&Deployment>,
-) -> Deployment {
+fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
     let replicas: Vec<Arc<Replica>> = settings
         .replicas
         .iter()
@@ -178,27 +175,18 @@ fn deployment(
         })
         .collect();
     let kept = before.filter(|before| {
-        before.admission.settings() == &service.limits.admission && before.replicas.len() == replicas.len()
+        before.admission.settings() == &settings.limits.admission && before.replicas.len() == replicas.len()
     });
     let admission = match kept {
         Some(before) => Arc::clone(&before.admission),
-        None => Arc::new(Admission::new(service.limits.admission, replicas.len())),
+        None => Arc::new(Admission::new(settings.limits.admission, replicas.len())),
     };
     Deployment {
         name: settings.name.shared(),
         header: HeaderValue::from_str(settings.name.as_str()).unwrap_or(HeaderValue::from_static("")),
         replicas,
         admission,
-        targets: targets(&settings.paths),
-    }
-}
-
-fn targets(paths: &EndpointPaths) -> EndpointTargets {
-    // Checked when the configuration was resolved; `/` stands in for what cannot be.
-    let parse = |path: &str| path.parse().unwrap_or(PathAndQuery::from_static("/"));
-    EndpointTargets {
-        score: parse(&paths.score),
-        swagger: parse(&paths.swagger),
-        health: parse(&paths.health),
+        paths: settings.paths.clone(),
+        deadlines: settings.limits.upstream,
     }
 }

@@ -4,4 +4,4 @@ mod admission;
 mod settings;
 
 pub use admission::{Admission, Permit};
-pub use settings::{AdmissionSettings, Limits};
+pub use settings::{AdmissionSettings, DeploymentLimits, Limits};

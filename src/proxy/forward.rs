@@ -38,7 +38,7 @@ pub(super) async fn forward(
     (service, deployment): (&Service, &Deployment),
     outbound: Outbound,
 ) -> Result<Response<Body>, Error> {
-    let deadlines = &service.limits.upstream;
+    let deadlines = &deployment.deadlines;
     let mut request = upstream_request(connection, exchange, (service, deployment), outbound)?;
     let mut last_failed = None;
     loop {
@@ -96,7 +96,7 @@ fn upstream_request(
     headers::set_forwarded_host(&mut headers, outbound.authority);
     let mut request = Request::new(outbound.body);
     *request.method_mut() = outbound.method;
-    *request.uri_mut() = upstream_uri(deployment.targets.of(outbound.endpoint), &outbound.target)?;
+    *request.uri_mut() = upstream_uri(deployment.paths.of(outbound.endpoint), &outbound.target)?;
     *request.headers_mut() = headers;
     Ok(request)
 }

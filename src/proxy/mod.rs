@@ -25,11 +25,11 @@ use crate::wire::Body;
 
 pub use body::ResponseBody;
 pub use headers::DEPLOYMENT;
-pub use phases::{check_method, is_preflight, unknown_deployment};
+pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
-pub use settings::*;
-pub use snapshot::{Deployment, EndpointTargets, ListenerState, Service, Snapshot};
+pub use settings::{CorsSettings, DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
+pub use snapshot::{Deployment, ListenerState, Service, Snapshot};
 pub use worker::Worker;
 
 /// A request as a listener hands it in: framing and connection fields are gone, their meaning kept.

@@ -157,13 +157,14 @@ fn choose_deployment<'a>(
     exchange: &mut Exchange,
     headers: &HeaderMap,
 ) -> Result<&'a Deployment, Error> {
-    let chosen = match headers.get(DEPLOYMENT) {
+    let deployment = match headers.get(DEPLOYMENT) {
         Some(named) => {
-            service.deployments.iter().find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+            let mut all = service.deployments.iter();
+            all.find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+                .ok_or_else(unknown_deployment)?
         }
-        None => service.split.pick().map(|place| &service.deployments[place]),
+        None => service.split.pick().map(|place| &service.deployments[place]).ok_or_else(no_traffic)?,
     };
-    let deployment = chosen.ok_or_else(unknown_deployment)?;
     exchange.record.deployment = Some(Arc::clone(&deployment.name));
     exchange.answer.deployment = Some(deployment.header.clone());
     Ok(deployment)
@@ -174,8 +175,14 @@ fn choose_deployment<'a>(
 pub fn unknown_deployment() -> Error {
     Error::new(
         Kind::UnknownDeployment,
-        "the service has no deployment of the name in azureml-model-deployment, or none that takes traffic",
+        "the service has no deployment of the name in azureml-model-deployment",
     )
+}
+
+/// What a caller is told who names no deployment where none has a share of the traffic.
+#[must_use]
+pub fn no_traffic() -> Error {
+    Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {

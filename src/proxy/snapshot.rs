@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::uri::PathAndQuery;
 
 use crate::auth::Authenticator;
-use crate::catalog::{ComputeType, Endpoint, StatusMapping};
+use crate::catalog::{ComputeType, StatusMapping};
 use crate::limit::{Admission, Limits};
 use crate::listener::ListenerSettings;
 use crate::route::{RouteTable, Split};
 use crate::telemetry::ServiceMetrics;
 use crate::tls::ServerTls;
-use crate::upstream::Replica;
+use crate::upstream::{Deadlines, Replica};
 
-use super::PreparedCors;
+use super::{EndpointPaths, PreparedCors};
 
 /// One generation of the configuration, ready to serve.
 pub struct Snapshot {
@@ -50,7 +49,7 @@ pub struct Service {
     pub status_mapping: StatusMapping,
     /// Cross-origin rules.
     pub cors: Option<PreparedCors>,
-    /// Versions, at least one.
+    /// Versions; without any, every call is answered 404.
     pub deployments: Vec<Deployment>,
     /// Which of them the next call goes to.
     pub split: Split,
@@ -69,28 +68,7 @@ pub struct Deployment {
     /// Its places; outlive the snapshot while settings and replicas stay the same.
     pub admission: Arc<Admission>,
     /// The container's own paths.
-    pub targets: EndpointTargets,
-}
-
-/// The container's own paths, parsed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointTargets {
-    /// Where the model is called.
-    pub score: PathAndQuery,
-    /// Where its description is.
-    pub swagger: PathAndQuery,
-    /// Where its health is.
-    pub health: PathAndQuery,
-}
-
-impl EndpointTargets {
-    /// The container's path for `endpoint`.
-    #[must_use]
-    pub const fn of(&self, endpoint: Endpoint) -> &PathAndQuery {
-        match endpoint {
-            Endpoint::Score => &self.score,
-            Endpoint::Swagger => &self.swagger,
-            Endpoint::Health => &self.health,
-        }
-    }
+    pub paths: EndpointPaths,
+    /// The waits on its replicas.
+    pub deadlines: Deadlines,
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -380,7 +381,7 @@ async fn a_panic_ends_one_call_with_500_and_a_record_and_the_connection_goes_on(
     let (dir, certificates) = prepare(&config(&services));
     // No configuration file can give a deployment without replicas: the choice of one relies on that, and panics.
     let gateway = Gateway::start_changed(dir, certificates, |config| {
-        config.services[1].deployments[0].replicas.clear();
+        Arc::make_mut(&mut config.services[1]).deployments[0].replicas.clear();
     })
     .await;
     let mut h2 = gateway.h2().await;

@@ -3,9 +3,10 @@
 use super::Loaded;
 use super::decode::At;
 use super::raw::Raw;
-use super::settings::{Config, ServiceSettings};
+use super::settings::Config;
 use crate::auth::AuthSettings;
 use crate::catalog::AuthMode;
+use crate::proxy::ServiceSettings;
 
 impl Loaded {
     /// The effective configuration as YAML that [`super::load`] takes again. A secret is shown as the reference to it:

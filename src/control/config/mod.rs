@@ -25,8 +25,7 @@ pub use changes::needs_restart;
 pub use problem::{Problem, Problems, Severity};
 pub use schema::json_schema;
 pub use settings::{
-    Config, CorsSettings, DeploymentSettings, DrainSettings, EndpointPaths, LogFormat, LogSettings,
-    ObserveSettings, RuntimeSettings, ServiceSettings, Workspace,
+    Config, DrainSettings, LogFormat, LogSettings, ObserveSettings, RuntimeSettings, Workspace,
 };
 pub use source::{Source, content_hash};
 pub use units::parse_duration;

@@ -5,14 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-
-use crate::auth::{AuthSettings, TokenSettings};
-use crate::catalog::{ComputeType, ServiceName, StatusMapping};
-use crate::limit::Limits;
+use crate::auth::TokenSettings;
 use crate::listener::ListenerSettings;
+use crate::proxy::ServiceSettings;
 use crate::telemetry::TelemetrySettings;
-use crate::upstream::ReplicaSettings;
 
 /// A whole configuration, checked, with every secret read and every default filled in.
 #[derive(Clone, Debug)]
@@ -30,7 +26,7 @@ pub struct Config {
     /// The gateway's own token issuer.
     pub tokens: Option<Arc<TokenSettings>>,
     /// Services, names and hosts distinct.
-    pub services: Vec<ServiceSettings>,
+    pub services: Vec<Arc<ServiceSettings>>,
     /// Records and privacy.
     pub telemetry: TelemetrySettings,
     /// How the process ends.
@@ -96,60 +92,4 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// One service.
-#[derive(Clone, Debug)]
-pub struct ServiceSettings {
-    /// What callers name.
-    pub name: ServiceName,
-    /// Decides defaults, URI and status mapping.
-    pub compute_type: ComputeType,
-    /// Hosts that mean this service, lower case, without a port.
-    pub hosts: Vec<Box<str>>,
-    /// The one auth mode.
-    pub auth: AuthSettings,
-    /// Sizes and waits.
-    pub limits: Limits,
-    /// Whether statuses are rewritten.
-    pub status_mapping: StatusMapping,
-    /// Cross-origin rules; `None`: no CORS headers, no preflight.
-    pub cors: Option<CorsSettings>,
-    /// At least one; names distinct; weights as checked by `route::Split`.
-    pub deployments: Vec<DeploymentSettings>,
-}
-
-/// One version of a service.
-#[derive(Clone, Debug)]
-pub struct DeploymentSettings {
-    /// What `azureml-model-deployment` says.
-    pub name: ServiceName,
-    /// Percent of the traffic, 0 to 100; the default deployment already holds what nobody else took.
-    pub traffic: u8,
-    /// At least one.
-    pub replicas: Vec<ReplicaSettings>,
-    /// The container's own paths.
-    pub paths: EndpointPaths,
-}
-
-/// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPaths {
-    /// Default `/score`.
-    pub score: Box<str>,
-    /// Default `/swagger.json`.
-    pub swagger: Box<str>,
-    /// Default `/`.
-    pub health: Box<str>,
-}
-
-/// Cross-origin rules of one service; the gateway answers the preflight itself.
-#[derive(Clone, Debug)]
-pub struct CorsSettings {
-    /// Allowed origins, compared byte for byte; a single `*` means any.
-    pub origins: Vec<HeaderValue>,
-    /// Request headers a page may send.
-    pub headers: Vec<HeaderName>,
-    /// How long a browser may remember the preflight.
-    pub max_age: Duration,
 }

@@ -102,8 +102,8 @@ fn the_example_of_the_contract_loads() {
     let AuthSettings::Key(keys) = &service.auth else { panic!("{:?}", service.auth) };
     assert_eq!(keys.primary.expose_secret(), PRIMARY);
     assert_eq!(keys.secondary.as_ref().unwrap().expose_secret(), SECONDARY);
-    assert_eq!(service.limits.admission.per_replica, Some(4));
-    assert_eq!(service.limits.upstream.first_byte, Duration::from_secs(60));
+    assert_eq!(service.deployments[0].limits.admission.per_replica, Some(4));
+    assert_eq!(service.deployments[1].limits.upstream.first_byte, Duration::from_secs(60));
     assert_eq!(service.deployments[0].traffic, 90);
     let replica = &service.deployments[1].replicas[0];
     assert_eq!(replica.origin.to_string(), "10.0.0.7:5001");
