@@ -36,7 +36,10 @@ pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
 }
 
 /// How the face that `path` belongs to tells a refusal.
-fn words(_path: &str) -> http::Render {
+fn words(path: &str) -> http::Render {
+    if path.starts_with(azure_v2::ROOT) {
+        return azure_v2::render;
+    }
     native::render
 }
 

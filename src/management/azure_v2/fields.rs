@@ -71,7 +71,13 @@ impl Fields {
             Value::String(text) => Ok((name, text)),
             _ => Err(Refusal::invalid(format!("{path}.{name}"), "it must be a string")),
         };
-        object.members.into_iter().filter(|(_, value)| !value.is_null()).map(label).collect::<Result<_, _>>().map(Some)
+        object
+            .members
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(label)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// Takes an object of whole percentages.
@@ -165,7 +171,10 @@ mod tests {
         assert_eq!(target(properties.percentages("traffic").unwrap_err()), "properties.traffic.blue");
         assert_eq!(target(properties.labels("tags").unwrap_err()), "properties.tags.a");
         assert_eq!(target(Fields::of_body(json!([])).unwrap_err()), "body");
-        assert_eq!(target(fields(json!({ "properties": [] })).object("properties").unwrap_err()), "properties");
+        assert_eq!(
+            target(fields(json!({ "properties": [] })).object("properties").unwrap_err()),
+            "properties"
+        );
         assert_eq!(target(fields(json!({ "wait": "5 s" })).duration("wait").unwrap_err()), "wait");
         for count in [json!(0), json!(-1), json!(1.5), json!("1"), json!(4_294_967_296_u64)] {
             assert_eq!(target(fields(json!({ "n": count })).count("n").unwrap_err()), "n");
@@ -174,7 +183,8 @@ mod tests {
 
     #[test]
     fn null_is_absent_and_what_is_left_is_kept() {
-        let mut body = fields(json!({ "a": null, "b": "text", "id": "x", "other": { "n": 1 }, "none": null }));
+        let mut body =
+            fields(json!({ "a": null, "b": "text", "id": "x", "other": { "n": 1 }, "none": null }));
         assert_eq!(body.text("a").unwrap(), None);
         assert_eq!(body.text("b").unwrap(), Some("text".to_owned()));
         assert_eq!(Value::Object(body.without(&["id"]).rest()), json!({ "other": { "n": 1 } }));

@@ -160,7 +160,10 @@ mod tests {
     fn inside(path: &str) -> Option<Resource> {
         match Target::parse(&format!("{WORKSPACE}{path}"))? {
             Target::InWorkspace(workspace, resource) => {
-                assert_eq!((&*workspace.subscription, &*workspace.resource_group, &*workspace.name), ("S", "Rg", "Ws"));
+                assert_eq!(
+                    (&*workspace.subscription, &*workspace.resource_group, &*workspace.name),
+                    ("S", "Rg", "Ws")
+                );
                 Some(resource)
             }
             other => panic!("{other:?}"),
@@ -176,7 +179,10 @@ mod tests {
             ("/onlineEndpoints/", Resource::Endpoints),
             ("/onlineEndpoints/iris", Resource::Endpoint(e())),
             ("/onlineEndpoints/iris/listKeys", Resource::EndpointAction(e(), EndpointAction::ListKeys)),
-            ("/onlineEndpoints/iris/regenerateKeys", Resource::EndpointAction(e(), EndpointAction::RegenerateKeys)),
+            (
+                "/onlineEndpoints/iris/regenerateKeys",
+                Resource::EndpointAction(e(), EndpointAction::RegenerateKeys),
+            ),
             ("/onlineEndpoints/iris/token", Resource::EndpointAction(e(), EndpointAction::Token)),
             ("/onlineEndpoints/iris/deployments", Resource::Deployments(e())),
             ("/onlineEndpoints/iris/deployments/blue", Resource::Deployment(e(), d())),
