@@ -10,12 +10,14 @@
 mod azure_v1;
 mod azure_v2;
 mod caller;
+mod credentials;
 mod http;
 mod native;
 pub mod operations;
 mod refusal;
 
 pub use caller::{Caller, Grants, RequestFacts};
+pub use credentials::Credentials;
 pub use operations::Operations;
 pub use refusal::{Cause, Refusal};
 
