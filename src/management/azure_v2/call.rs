@@ -1,14 +1,14 @@
 //! One call: what its path names becomes operations, their outcome an answer. Runs where it may wait for the store.
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, Uri};
 use serde_json::{Value, json};
 
 use super::fields::merge;
 use super::place::{self, Place};
 use super::reply::Reply;
-use super::target::{EndpointAction, Resource, Target, WorkspacePath};
-use super::{deployment, endpoint, workspace};
-use crate::management::operations::{ActivityStatus, OperationStatus, Page, PageOf, Precondition, Versioned};
+use super::target::{EndpointAction, Resource, Target};
+use super::workspace;
+use crate::management::operations::{ActivityStatus, OperationStatus, Page, PageOf, Precondition};
 use crate::management::{Caller, Cause, Operations, Refusal};
 
 mod deployments;
@@ -182,7 +182,7 @@ fn present<T>(found: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
 /// What `resource`, as it is told, becomes by the merge patch `patch`.
 fn patched(mut resource: Value, patch: Value) -> Result<Value, Refusal> {
     if !patch.is_object() {
-        return Err(Refusal::invalid("body", "it must be a JSON object: a merge patch (RFC 7396)"));
+        return Err(Refusal::invalid("body", "must be a JSON object: a merge patch (RFC 7396)"));
     }
     merge(&mut resource, patch);
     Ok(resource)

@@ -13,6 +13,7 @@ use super::place::{self, Place};
 use super::target::PROVIDER;
 use super::{duration, endpoint};
 use crate::catalog::{ComputeType, DeploymentSpec, LimitsSpec, ServiceEntry};
+use crate::limit::DeploymentLimits;
 use crate::management::Refusal;
 
 /// Name of the bag.
@@ -119,9 +120,9 @@ impl RequestSettings {
     fn take(properties: &mut Fields) -> Result<Self, Refusal> {
         let Some(mut fields) = properties.object("requestSettings")? else { return Ok(Self::default()) };
         Ok(Self {
-            timeout_ms: fields.duration("requestTimeout")?,
-            queue_wait_ms: fields.duration("maxQueueWait")?,
-            concurrency: fields.count("maxConcurrentRequestsPerInstance")?,
+            timeout_ms: fields.duration("requestTimeout", &DeploymentLimits::ANSWER)?,
+            queue_wait_ms: fields.duration("maxQueueWait", &DeploymentLimits::QUEUE_WAIT)?,
+            concurrency: fields.count("maxConcurrentRequestsPerInstance", &DeploymentLimits::PER_REPLICA)?,
         })
     }
 
@@ -149,7 +150,7 @@ impl RequestSettings {
 /// Takes `sku`, of which SDK v2 insists on the capacity in the answer.
 fn sku(body: &mut Fields) -> Result<Option<Value>, Refusal> {
     let Some(mut sku) = body.object("sku")? else { return Ok(None) };
-    let capacity = sku.count("capacity")?;
+    let capacity = sku.count("capacity", &(0..=u32::MAX))?;
     let mut members = sku.rest();
     members.extend(capacity.map(|capacity| ("capacity".to_owned(), capacity.into())));
     Ok(Some(Value::Object(members)))

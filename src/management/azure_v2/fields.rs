@@ -1,9 +1,12 @@
 //! Members of an ARM body, taken one by one: each refusal names the member, and what nobody takes is left for the bag.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::duration;
 use crate::management::Refusal;
 
 /// An object of the body with the path that leads to it. A member that is `null` counts as absent.
@@ -25,8 +28,8 @@ impl Fields {
     fn of(path: String, value: Value) -> Result<Self, Refusal> {
         match value {
             Value::Object(members) => Ok(Self { path, members }),
-            _ if path.is_empty() => Err(Refusal::invalid("body", "it must be a JSON object")),
-            _ => Err(Refusal::invalid(path, "it must be an object")),
+            _ if path.is_empty() => Err(Refusal::invalid("body", "must be a JSON object")),
+            _ => Err(Refusal::invalid(path, "must be an object")),
         }
     }
 
@@ -48,7 +51,7 @@ impl Fields {
         match self.take(member) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Refusal::invalid(self.path(member), "it must be a string")),
+            Some(_) => Err(Refusal::invalid(self.path(member), "must be a string")),
         }
     }
 
@@ -69,7 +72,7 @@ impl Fields {
         let path = object.path;
         let label = |(name, value)| match value {
             Value::String(text) => Ok((name, text)),
-            _ => Err(Refusal::invalid(format!("{path}.{name}"), "it must be a string")),
+            _ => Err(Refusal::invalid(format!("{path}.{name}"), "must be a string")),
         };
         object
             .members
@@ -89,35 +92,44 @@ impl Fields {
         let path = object.path;
         let percentage = |(name, value): (String, Value)| match value.as_u64().map(u8::try_from) {
             Some(Ok(percent @ 0..=100)) => Ok((name, percent)),
-            _ => Err(Refusal::invalid(format!("{path}.{name}"), "it must be a whole number from 0 to 100")),
+            _ => Err(Refusal::invalid(format!("{path}.{name}"), "must be a whole number from 0 to 100")),
         };
         object.members.into_iter().map(percentage).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Takes a whole number of at least 1.
+    /// Takes a whole number within `bounds`.
     ///
     /// # Errors
     /// It is something else.
-    pub fn count(&mut self, member: &str) -> Result<Option<u32>, Refusal> {
+    pub fn count(&mut self, member: &str, bounds: &RangeInclusive<u32>) -> Result<Option<u32>, Refusal> {
         let Some(value) = self.take(member) else { return Ok(None) };
-        let count = value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
+        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
         let wrong = || {
-            Refusal::invalid(self.path(member), format!("it must be a whole number from 1 to {}", u32::MAX))
-        };
-        count.map(Some).ok_or_else(wrong)
-    }
-
-    /// Takes an ISO 8601 duration, in milliseconds.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn duration(&mut self, member: &str) -> Result<Option<u64>, Refusal> {
-        let Some(text) = self.text(member)? else { return Ok(None) };
-        let wrong = || {
-            let message = format!("'{text}' is no ISO 8601 duration such as PT5S or PT0.5S");
+            let message = format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
             Refusal::invalid(self.path(member), message)
         };
-        super::duration::parse(&text).map(Some).ok_or_else(wrong)
+        count.filter(|count| bounds.contains(count)).map(Some).ok_or_else(wrong)
+    }
+
+    /// Takes an ISO 8601 duration within `bounds`, in milliseconds.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn duration(
+        &mut self,
+        member: &str,
+        bounds: &RangeInclusive<Duration>,
+    ) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(member)? else { return Ok(None) };
+        let within = |milliseconds: &u64| bounds.contains(&Duration::from_millis(*milliseconds));
+        let wrong = || {
+            let format =
+                |bound: &Duration| duration::format(u64::try_from(bound.as_millis()).unwrap_or(u64::MAX));
+            let (least, most) = (format(bounds.start()), format(bounds.end()));
+            let message = format!("'{text}' is no ISO 8601 duration from {least} to {most}, such as PT5S");
+            Refusal::invalid(self.path(member), message)
+        };
+        duration::parse(&text).filter(within).map(Some).ok_or_else(wrong)
     }
 
     /// Takes away members that only answers have.
@@ -175,10 +187,17 @@ mod tests {
             target(fields(json!({ "properties": [] })).object("properties").unwrap_err()),
             "properties"
         );
-        assert_eq!(target(fields(json!({ "wait": "5 s" })).duration("wait").unwrap_err()), "wait");
-        for count in [json!(0), json!(-1), json!(1.5), json!("1"), json!(4_294_967_296_u64)] {
-            assert_eq!(target(fields(json!({ "n": count })).count("n").unwrap_err()), "n");
+        let waits = Duration::from_millis(1)..=Duration::from_secs(60);
+        for wait in ["5 s", "PT0S", "PT61S"] {
+            let refused = fields(json!({ "wait": wait })).duration("wait", &waits).unwrap_err();
+            assert!(refused.message.contains("from PT0.001S to PT60S"), "{refused}");
+            assert_eq!(target(refused), "wait");
         }
+        assert_eq!(fields(json!({ "wait": "PT60S" })).duration("wait", &waits), Ok(Some(60_000)));
+        for count in [json!(0), json!(-1), json!(1.5), json!("1"), json!(10)] {
+            assert_eq!(target(fields(json!({ "n": count })).count("n", &(1..=9)).unwrap_err()), "n");
+        }
+        assert_eq!(fields(json!({ "n": 9 })).count("n", &(1..=9)), Ok(Some(9)));
     }
 
     #[test]

@@ -4,6 +4,17 @@
 //! every api-version), and what `azure-ai-ml` sends and insists on. What has been done is answered as done, so that no
 //! client waits for a poll. The parts: [`target`] reads the path, [`fields`] the body, [`endpoint`], [`deployment`] and
 //! [`workspace`] are the JSON of resources, [`call`] turns a request into operations, [`reply`] their outcome into HTTP.
+//!
+//! Where the gateway is not Azure:
+//!
+//! - A deployment's replicas are where its property `upstream` says (or its endpoint's): URLs with commas between them.
+//!   Models, environments, instance types, probes and scale settings are kept and given back, and have no effect.
+//! - `mirrorTraffic` is kept and has no effect.
+//! - `authMode: AADToken` needs an issuer, which ARM has no member for: it is refused, unless the service has that mode
+//!   already. Whoever needs it declares the service in the configuration.
+//! - A PUT of an endpoint without `traffic` leaves the split as it is (`{}` takes all traffic away), and one of a
+//!   deployment leaves what `requestSettings` does not name as it is.
+//! - AKS services of SDK v1 are Kubernetes endpoints here; ACI services are none.
 
 mod call;
 mod deployment;

@@ -101,7 +101,7 @@ impl InWorkspace<'_> {
     pub(super) fn logs(&mut self, endpoint: &str, name: &str) -> Result<Reply, Refusal> {
         match self.take_body() {
             Value::Null => {}
-            body => drop(Fields::of_body(body)?.count("tail")?),
+            body => drop(Fields::of_body(body)?.count("tail", &(0..=u32::MAX))?),
         }
         let endpoint = self.endpoint(endpoint)?.value;
         let spec = deployment_of(&endpoint, name)?;
@@ -114,7 +114,7 @@ impl InWorkspace<'_> {
         Ok(Reply::ok(json!({ "value": [{
             "resourceType": "Microsoft.MachineLearning.Services/endpoints/deployments",
             "sku": { "name": "Default", "tier": "Standard" },
-            "capacity": { "default": 1, "minimum": 1, "maximum": u32::MAX, "scaleType": "Manual" },
+            "capacity": { "default": 1, "minimum": 0, "maximum": u32::MAX, "scaleType": "Manual" },
         }] })))
     }
 }
