@@ -64,7 +64,10 @@ impl InWorkspace<'_> {
             let spec = change(&read.value)?;
             let precondition = match self.call.precondition {
                 // What is kept of the deployment is what was read.
-                Precondition::None => Precondition::Version(read.version),
+                Precondition::None if read.value.spec.deployments.contains_key(name) => {
+                    Precondition::Version(read.version)
+                }
+                Precondition::None => Precondition::Absent,
                 asked => asked,
             };
             let (caller, workspace) = (self.caller(), self.workspace());
