@@ -69,7 +69,7 @@ async fn encrypt(
     tls: &ReplicaTls,
     protocol: ReplicaProtocol,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let connector = TlsConnector::from(Arc::clone(&tls.client.config));
     let stream = connector.connect(tls.server_name.clone(), tcp).await?;
     let agreed = stream.get_ref().1.alpn_protocol();
     let fits = match protocol {

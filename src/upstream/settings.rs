@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use crate::tls::ClientTls;
+
 /// One replica's address and how to speak to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSettings {
     /// Where it listens.
     pub origin: Origin,
@@ -15,18 +17,6 @@ pub struct ReplicaSettings {
     pub protocol: ReplicaProtocol,
     /// Present for `https` replicas.
     pub tls: Option<ReplicaTls>,
-}
-
-impl ReplicaSettings {
-    /// Whether `other` is the same replica, so that its connections and counts can be carried on. With TLS it never is:
-    /// trust or client certificate may have been read anew.
-    #[must_use]
-    pub fn is_same_endpoint(&self, other: &Self) -> bool {
-        self.origin == other.origin
-            && self.protocol == other.protocol
-            && self.tls.is_none()
-            && other.tls.is_none()
-    }
 }
 
 /// Host and port of a replica, as in its URL.
@@ -49,10 +39,10 @@ pub enum ReplicaProtocol {
 }
 
 /// TLS towards a replica.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaTls {
     /// Trust, client certificate and ALPN, ready to use.
-    pub config: Arc<rustls::ClientConfig>,
+    pub client: ClientTls,
     /// Name the replica's certificate must bear.
     pub server_name: ServerName<'static>,
 }
@@ -75,11 +65,5 @@ impl fmt::Display for Origin {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
-    }
-}
-
-impl fmt::Debug for ReplicaTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplicaTls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }

@@ -67,11 +67,14 @@ impl Api {
     /// (`Extension<Caller>`). A method that a route does not know is refused in the face's words.
     pub fn protect(&self, router: Router<Self>, render: Render) -> Router<Self> {
         let api = self.clone();
-        router
-            .method_not_allowed_fallback(async move |method: Method| {
-                render(&Refusal::new(Cause::WrongMethod, format!("the resource does not know {method}")))
-            })
-            .layer(middleware::from_fn_with_state((api, render), authenticate))
+        self.refuse_methods(router, render).layer(middleware::from_fn_with_state((api, render), authenticate))
+    }
+
+    /// Refuses methods that a route of `router` does not know, in the face's words.
+    pub fn refuse_methods(&self, router: Router<Self>, render: Render) -> Router<Self> {
+        router.method_not_allowed_fallback(async move |method: Method| {
+            render(&Refusal::new(Cause::WrongMethod, format!("the resource does not know {method}")))
+        })
     }
 }
 

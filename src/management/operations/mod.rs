@@ -8,10 +8,15 @@ mod activity;
 mod data_plane;
 #[cfg(test)]
 mod fixtures;
+mod generate;
+mod hex;
+mod keyring;
 mod keys;
+mod metadata;
 mod page;
 mod principals;
 mod project;
+mod published;
 mod replicas;
 mod request;
 mod resource;

@@ -1,14 +1,13 @@
 //! Where the replicas of a deployment are: listed, named by a property, or made from the gateway's template.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use rustls::ClientConfig;
 use serde_json::{Map, Value};
 
 use crate::catalog::{DeploymentSpec, ServiceName, ServiceSpec};
 use crate::management::{Cause, Refusal};
-use crate::tls::{self, ClientTlsSource};
+use crate::tls::{self, ClientTls, ClientTlsSource};
 use crate::upstream::{ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl, certificate_name};
 
 /// The property that names replicas, for clients that have no other field for them (the Azure SDKs).
@@ -25,7 +24,7 @@ pub(super) const MAX_REPLICAS: usize = 1000;
 pub(super) struct Replicas {
     template: Option<String>,
     /// One for all: its session cache makes reconnects cheap, and the same one means the same replica.
-    tls: OnceLock<Arc<ClientConfig>>,
+    tls: OnceLock<ClientTls>,
 }
 
 /// A URL and the field that it stands in.
@@ -95,7 +94,7 @@ impl Replicas {
         let ReplicaUrl { origin, encrypted } = ReplicaUrl::parse(text).map_err(Fault::Url)?;
         let tls = if encrypted {
             let server_name = certificate_name(&origin.host).map_err(Fault::Url)?;
-            Some(ReplicaTls { config: self.tls()?, server_name })
+            Some(ReplicaTls { client: self.tls()?, server_name })
         } else {
             None
         };
@@ -103,15 +102,15 @@ impl Replicas {
     }
 
     /// Trust in the system's authorities.
-    fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
+    fn tls(&self) -> Result<ClientTls, Fault> {
         if let Some(config) = self.tls.get() {
-            return Ok(Arc::clone(config));
+            return Ok(config.clone());
         }
         let config = tls::client_config(&ClientTlsSource::default()).map_err(|error| {
             tracing::error!(%error, "https replicas cannot be used");
             Fault::NoTrust
         })?;
-        Ok(Arc::clone(self.tls.get_or_init(|| config)))
+        Ok(self.tls.get_or_init(|| config).clone())
     }
 }
 
@@ -250,8 +249,8 @@ mod tests {
         let find = || replicas.find("deployments.blue", (&name(), &spec()), &deployment);
         match (find(), find()) {
             (Ok(first), Ok(second)) => {
-                let config = |found: &[ReplicaSettings]| Arc::clone(&found[0].tls.as_ref().unwrap().config);
-                assert!(Arc::ptr_eq(&config(&first), &config(&second)));
+                let config = |found: &[ReplicaSettings]| found[0].tls.as_ref().unwrap().client.config.clone();
+                assert!(std::sync::Arc::ptr_eq(&config(&first), &config(&second)));
                 assert_eq!(first[0].origin.port, 443);
             }
             // A host without any trusted authority.

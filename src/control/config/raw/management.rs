@@ -106,16 +106,16 @@ impl Default for RawIssuer {
     }
 }
 
-/// Networks of replicas. What is in neither list is allowed, but for link-local addresses (where clouds hand out machines'
-/// own credentials), which have to be in `allow`.
+/// Networks of replicas. Link-local addresses, metadata services of clouds, multicast and the gateway's own sockets are
+/// refused whatever stands here.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AddressPolicy")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawAddressPolicy {
-    /// Networks that are allowed whatever `deny` says, such as `10.0.0.0/8`.
+    /// The only networks where replicas may be, such as `10.0.0.0/8`; absent: everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<At<String>>,
-    /// Networks that are refused; `0.0.0.0/0` and `::/0` refuse all that is not allowed.
+    /// Networks where replicas must not be, whatever `allow` says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<At<String>>,
 }

@@ -14,11 +14,11 @@ use super::super::raw::{
 };
 use super::super::secret::Purpose;
 use super::super::settings::{
-    AddressPolicySettings, IssuerSettings, ManagementSettings, StoreSettings, UriTemplateSettings,
+    AddressPolicySettings, ManagementSettings, OutsideIssuerSettings, StoreSettings, UriTemplateSettings,
 };
 use super::super::units::RawDuration;
 use super::Resolver;
-use crate::auth::{OidcSettings, TokenSettings};
+use crate::auth::{IssuerSettings, OidcSettings};
 use crate::store::wrapping::WrappingKeySource;
 
 /// Shortest bootstrap token, in characters; it opens everything.
@@ -71,7 +71,7 @@ impl Resolver<'_> {
 
     fn management_times(&mut self, raw: &RawManagement) -> (Duration, Duration) {
         let retention = RawDuration::secs(DAY)..=RawDuration::secs(3650 * DAY);
-        let (shortest, longest) = TokenSettings::LIFETIMES.into_inner();
+        let (shortest, longest) = IssuerSettings::LIFETIMES.into_inner();
         (
             self.duration(&raw.activity_retention, retention),
             self.duration(&raw.token_lifetime, RawDuration(shortest)..=RawDuration(longest)),
@@ -93,7 +93,7 @@ impl Resolver<'_> {
         None
     }
 
-    fn issuer(&mut self, raw: &At<RawIssuer>) -> Option<IssuerSettings> {
+    fn issuer(&mut self, raw: &At<RawIssuer>) -> Option<OutsideIssuerSettings> {
         let issuer = self.required(raw.at, "issuer", &raw.issuer);
         let issuer = issuer.map(|issuer| self.text(issuer));
         let audience = self.required(raw.at, "audience", &raw.audience);
@@ -103,7 +103,7 @@ impl Resolver<'_> {
         let groups_claim = self.text(&raw.groups_claim);
         let leeway = self.leeway(&raw.leeway);
         let oidc = OidcSettings { issuer: issuer?, audience: audience?, jwks: jwks?, leeway };
-        Some(IssuerSettings { oidc, subject_claim, groups_claim })
+        Some(OutsideIssuerSettings { oidc, subject_claim, groups_claim })
     }
 
     fn address_policy(&mut self, raw: &RawAddressPolicy) -> AddressPolicySettings {
