@@ -13,6 +13,7 @@ mod jwks;
 mod jws;
 mod key;
 mod oidc;
+mod outside;
 mod settings;
 mod signing;
 mod token;
@@ -30,6 +31,7 @@ use crate::telemetry::record::Principal;
 pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
 pub use key::{KeyDigest, KeyPair, KeyUse};
 pub use oidc::OidcVerifier;
+pub use outside::{OutsideClaims, OutsideIssuer, OutsideSettings};
 pub use settings::{
     AuthSettings, IssuerSettings, JwksSource, KeySettings, OidcSettings, Revoked, TokenSettings,
 };

@@ -26,7 +26,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use schema::json_schema;
 pub use settings::{
     AddressPolicySettings, Config, DrainSettings, LogFormat, LogSettings, ManagementSettings,
-    ObserveSettings, OutsideIssuerSettings, RuntimeSettings, StoreSettings, UriTemplateSettings, Workspace,
+    ObserveSettings, RuntimeSettings, StoreSettings, UriTemplateSettings, Workspace,
 };
 pub use source::{Source, content_hash};
 pub use units::parse_duration;

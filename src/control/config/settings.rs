@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::auth::{IssuerSettings, OidcSettings};
+use crate::auth::{IssuerSettings, OutsideSettings};
 use crate::listener::ListenerSettings;
 use crate::proxy::ServiceSettings;
 use crate::store::wrapping::WrappingKeySource;
@@ -115,7 +115,7 @@ pub struct ManagementSettings {
     /// A management token with the role Owner.
     pub bootstrap_token: Option<SecretString>,
     /// Outside issuers whose tokens are taken.
-    pub issuers: Vec<OutsideIssuerSettings>,
+    pub issuers: Vec<OutsideSettings>,
     /// Where replicas may be.
     pub address_policy: AddressPolicySettings,
     /// How long events stay in the activity log.
@@ -124,17 +124,6 @@ pub struct ManagementSettings {
     pub token_lifetime: Duration,
     /// Where everything is kept.
     pub store: StoreSettings,
-}
-
-/// An outside issuer of tokens for the management plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutsideIssuerSettings {
-    /// Issuer, audience, keys.
-    pub oidc: OidcSettings,
-    /// Claim that names the principal.
-    pub subject_claim: String,
-    /// Claim that lists its groups.
-    pub groups_claim: String,
 }
 
 /// Where the replicas of services made through the management plane may be.

@@ -89,6 +89,8 @@ pub(in super::super) struct RawIssuer {
     pub subject_claim: At<String>,
     /// Claim that lists the principal's groups.
     pub groups_claim: At<String>,
+    /// Put before each principal and group of this issuer, so that its names are none of another's.
+    pub prefix: At<String>,
     /// Clock difference allowed when `exp` and `nbf` are judged, 0s to 10m.
     pub leeway: At<RawDuration>,
 }
@@ -101,6 +103,7 @@ impl Default for RawIssuer {
             jwks: None,
             subject_claim: At::default_value("sub".to_owned()),
             groups_claim: At::default_value("groups".to_owned()),
+            prefix: At::default_value(String::new()),
             leeway: At::default_value(RawDuration::secs(60)),
         }
     }
