@@ -1,4 +1,4 @@
-//! What the configuration says of one replica and of the waits on it.
+//! What is said of one replica and of the waits on it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use super::policy::AddressPolicy;
 use crate::tls::ClientTls;
 
 /// One replica's address and how to speak to it.
@@ -17,6 +18,8 @@ pub struct ReplicaSettings {
     pub protocol: ReplicaProtocol,
     /// Present for `https` replicas.
     pub tls: Option<ReplicaTls>,
+    /// Where it may be, asked at each connect; `None`, as for what the configuration names: anywhere.
+    pub policy: Option<Arc<AddressPolicy>>,
 }
 
 /// Host and port of a replica, as in its URL.

@@ -69,6 +69,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 origin: Origin { host: format!("{text}.models.svc").into(), port: 5001 },
                 protocol: ReplicaProtocol::H1,
                 tls: None,
+                policy: None,
             }],
             paths: EndpointPaths::default(),
         }],

@@ -218,7 +218,7 @@ mod tests {
     fn project_json(spec: Value) -> Result<ServiceSettings, Refusal> {
         let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
         let name = ServiceName::parse("iris").unwrap();
-        project(&name, &spec, AuthSettings::None, &Replicas::new(None))
+        project(&name, &spec, AuthSettings::None, &Replicas::new(None, Arc::default()))
     }
 
     fn with(field: &str, value: Value) -> Value {

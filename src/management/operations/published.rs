@@ -186,7 +186,7 @@ mod tests {
     fn service(text: &str, hosts: &[&str], auth: AuthSettings) -> Arc<ServiceSettings> {
         let mut spec = ServiceSpec::new(ComputeType::Aks);
         spec.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Arc::new(project(&name(text), &spec, auth, &Replicas::new(None)).unwrap())
+        Arc::new(project(&name(text), &spec, auth, &Replicas::new(None, Arc::default())).unwrap())
     }
 
     fn changes(upsert: Vec<Arc<ServiceSettings>>) -> ServiceChanges {

@@ -151,6 +151,7 @@ impl Resolver<'_> {
                         RawProtocol::H2 => ReplicaProtocol::H2,
                     },
                     tls,
+                    policy: None,
                 })
             })
             .collect()
