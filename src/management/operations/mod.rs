@@ -10,7 +10,7 @@ mod catalogue;
 mod data_plane;
 mod declared;
 #[cfg(test)]
-mod fixtures;
+pub(in crate::management) mod fixtures;
 mod generate;
 mod hex;
 mod keyring;
