@@ -50,7 +50,7 @@ impl TokenSettings {
 }
 
 /// An outside issuer (`oidc` of a service).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcSettings {
     /// Expected `iss`.
     pub issuer: String,

@@ -1,5 +1,6 @@
 //! The limits of services and deployments, as their settings give them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::upstream::Deadlines;
@@ -17,6 +18,27 @@ pub struct Limits {
     pub response_write: Duration,
 }
 
+impl Limits {
+    /// Bounds of `body_bytes`.
+    pub const BODY_BYTES: RangeInclusive<u64> = 1..=1 << 40;
+    /// Bounds of `header_bytes`; no listener reads a larger head.
+    pub const HEADER_BYTES: RangeInclusive<u64> = 1 << 10..=64 << 10;
+    /// Bounds of the waits on the client.
+    pub const WAITS: RangeInclusive<Duration> = MILLISECOND..=minutes(60);
+}
+
+/// Those of a service that sets none.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 100 << 20,
+            header_bytes: 64 << 10,
+            request_body: Duration::from_secs(30),
+            response_write: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Waits on the replicas of one deployment and how many calls they take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeploymentLimits {
@@ -24,6 +46,37 @@ pub struct DeploymentLimits {
     pub upstream: Deadlines,
     /// How many calls at once, and how the rest waits.
     pub admission: AdmissionSettings,
+}
+
+impl DeploymentLimits {
+    /// Bounds of `connect_timeout`.
+    pub const CONNECT: RangeInclusive<Duration> = MILLISECOND..=minutes(5);
+    /// Bounds of `scoring_timeout` and of `idle_timeout`.
+    pub const ANSWER: RangeInclusive<Duration> = MILLISECOND..=minutes(24 * 60);
+    /// Bounds of `concurrent_requests_per_replica`.
+    pub const PER_REPLICA: RangeInclusive<u32> = 1..=1_000_000;
+    /// Bounds of `queue_wait`.
+    pub const QUEUE_WAIT: RangeInclusive<Duration> = Duration::ZERO..=minutes(10);
+    /// Bounds of `queue_length`.
+    pub const QUEUE_LENGTH: RangeInclusive<u32> = 0..=1_000_000;
+}
+
+/// Those of a service that sets none.
+impl Default for DeploymentLimits {
+    fn default() -> Self {
+        Self {
+            upstream: Deadlines {
+                connect: Duration::from_secs(5),
+                first_byte: Duration::from_secs(60),
+                idle: Duration::from_secs(60),
+            },
+            admission: AdmissionSettings {
+                per_replica: None,
+                queue_wait: Duration::from_millis(500),
+                queue_length: 1000,
+            },
+        }
+    }
 }
 
 /// How many calls a deployment takes at once and how the rest waits.
@@ -35,4 +88,10 @@ pub struct AdmissionSettings {
     pub queue_wait: Duration,
     /// `queue_length`: how many may wait at once.
     pub queue_length: u32,
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
 }

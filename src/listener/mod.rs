@@ -27,9 +27,9 @@ use crate::telemetry::metrics::{ListenerMetrics, Refusal};
 
 pub use accept::{ConnectionLimit, ConnectionPermit};
 pub use bind::bind;
+pub use handshake::{Alpn, handshake};
 pub use settings::ListenerSettings;
 
-use handshake::Alpn;
 use io::DownstreamIo;
 
 /// One listener as one worker serves it.

@@ -10,22 +10,38 @@
 mod azure_v1;
 mod azure_v2;
 mod caller;
+mod credentials;
 mod http;
 mod native;
 pub mod operations;
 mod refusal;
 
 pub use caller::{Caller, Grants, RequestFacts};
+pub use credentials::Credentials;
 pub use operations::Operations;
 pub use refusal::{Cause, Refusal};
 
-/// All faces side by side on one port.
+/// All faces side by side on one port. Nothing but `/livez` answers without credentials, not even to say that there is no
+/// such path.
 #[must_use]
 pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
     let api = http::Api::new(operations);
-    axum::Router::new()
+    let unknown = axum::Router::new().fallback(unknown_path);
+    let router = axum::Router::new()
         .merge(native::routes(&api))
         .merge(azure_v1::routes(&api))
         .merge(azure_v2::routes(&api))
-        .with_state(api)
+        .merge(api.protect(unknown, native::render))
+        .route("/livez", axum::routing::get(|| async { "ok\n" }))
+        .with_state(api);
+    http::envelop(router, words)
+}
+
+/// How the face that `path` belongs to tells a refusal.
+fn words(_path: &str) -> http::Render {
+    native::render
+}
+
+async fn unknown_path(uri: axum::http::Uri) -> axum::response::Response {
+    words(uri.path())(&Refusal::not_found(format_args!("path {}", uri.path())))
 }

@@ -41,6 +41,8 @@ pub enum Cause {
     ReadOnly,
     /// The request is wrong.
     Invalid,
+    /// The resource does not know the HTTP method.
+    WrongMethod,
     /// The request body is over the limit.
     TooLarge,
     /// The store, or what it needs, is not there at the moment.
@@ -59,6 +61,7 @@ impl Cause {
             Self::AuthMissing | Self::AuthInvalid | Self::AuthExpired => 401,
             Self::Forbidden(_) | Self::Escalation => 403,
             Self::NotFound => 404,
+            Self::WrongMethod => 405,
             Self::AlreadyExists | Self::Conflict | Self::ReadOnly => 409,
             Self::PreconditionFailed => 412,
             Self::Invalid => 400,
@@ -84,6 +87,7 @@ impl Cause {
             Self::PreconditionFailed => "PreconditionFailed",
             Self::ReadOnly => "DeclaredInConfiguration",
             Self::Invalid => "BadRequest",
+            Self::WrongMethod => "MethodNotAllowed",
             Self::TooLarge => "PayloadTooLarge",
             Self::Unavailable => "StoreUnavailable",
             Self::Full => "StoreFull",

@@ -61,6 +61,18 @@ pub struct EndpointPaths {
 }
 
 impl EndpointPaths {
+    /// Reads one path of a container.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<PathAndQuery, String> {
+        let well_begun = text.starts_with('/') && !text.contains(['?', '#']);
+        match text.parse::<PathAndQuery>() {
+            Ok(path) if well_begun => Ok(path),
+            _ => Err(format!("'{text}' is no path; write one that begins with '/' and has no '?'")),
+        }
+    }
+
     /// The container's path for `endpoint`.
     #[must_use]
     pub const fn of(&self, endpoint: Endpoint) -> &PathAndQuery {

@@ -1,9 +1,11 @@
 //! Where a request goes: one canonical path, then host or path to a service, then a deployment by its weight.
 
+mod host;
 mod split;
 mod table;
 mod target;
 
+pub use host::host_problem;
 pub use split::Split;
 pub use table::{RouteTable, Routed};
 pub use target::{Host, Target};

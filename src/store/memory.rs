@@ -74,3 +74,11 @@ impl Store for MemoryStore {
         Ok(CheckReport { rows: vec![], bytes: 0, version: inner.version })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStore;
+    use crate::store::conformance::conformance;
+
+    conformance!(MemoryStore::default());
+}

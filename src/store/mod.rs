@@ -3,9 +3,14 @@
 //! A store knows nothing of what rows mean. It is blocking: call it from a thread that may wait, never from the data
 //! plane, which works from snapshots and does not know that there is a store.
 
+mod embedded;
+mod file;
 pub mod seal;
+pub mod wrapping;
 
 use std::fmt;
+
+pub use self::embedded::{EmbeddedStore, FILE_NAME};
 
 /// A set of rows with keys of its own.
 ///
@@ -231,6 +236,8 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]

@@ -2,9 +2,17 @@
 //!
 //! The face that the management plane uses; where the wrapping key comes from and how data keys are kept is behind it.
 
+mod cipher;
+mod envelope;
+mod rekey;
+
 use secrecy::SecretBox;
 
 use super::StoreError;
+
+pub use self::envelope::EnvelopeSealer;
+pub(super) use self::envelope::is_sealed;
+pub use self::rekey::rekey;
 
 /// Seals and opens secrets of workspaces.
 pub trait Sealer: Send + Sync {
@@ -21,3 +29,6 @@ pub trait Sealer: Send + Sync {
     /// It was sealed for another place or by another key, or has been changed.
     fn open(&self, workspace: &str, place: &str, sealed: &[u8]) -> Result<SecretBox<Vec<u8>>, StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ mod h2;
 mod pool;
 mod replica;
 mod settings;
+mod url;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::wire::Body;
 pub use pool::Pools;
 pub use replica::{InFlightGuard, Replica};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
+pub use url::{ReplicaUrl, certificate_name, http_url};
 
 /// The right to make one call to a replica.
 pub struct Connection {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
-use super::settings::{Config, LogFormat};
+use secrecy::ExposeSecret as _;
+
+use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
 use crate::telemetry::Privacy;
 
@@ -31,6 +33,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         Privacy::High => "high",
     };
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
+    management(old, new, &mut changes);
     changes.0
 }
 
@@ -43,6 +46,42 @@ impl Changes {
             self.0.push(format!("{field} changed from {old} to {new}: restart to apply"));
         }
     }
+
+    fn note(&mut self, field: &str, is_same: bool) {
+        if !is_same {
+            self.0.push(format!("{field} changed: restart to apply"));
+        }
+    }
+}
+
+/// The management plane was told all this when it started; what may hold a secret is named without its values.
+fn management(old: &Config, new: &Config, changes: &mut Changes) {
+    let address = |config: &Config| {
+        config.management.as_ref().map_or_else(|| "none".to_owned(), |it| it.address.to_string())
+    };
+    changes.compare("management.address", &address(old), &address(new));
+    let (Some(before), Some(after)) = (&old.management, &new.management) else { return };
+    let token = |settings: &ManagementSettings| {
+        settings.bootstrap_token.as_ref().map(|token| token.expose_secret().to_owned())
+    };
+    changes.note("management.bootstrap_token", token(before) == token(after));
+    changes.note("management.issuers", before.issuers == after.issuers);
+    changes.note("management.address_policy", before.address_policy == after.address_policy);
+    let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
+    let (old_time, new_time) = (seconds(before.activity_retention), seconds(after.activity_retention));
+    changes.compare("management.activity_retention", &old_time, &new_time);
+    let (old_time, new_time) = (seconds(before.token_lifetime), seconds(after.token_lifetime));
+    changes.compare("management.token_lifetime", &old_time, &new_time);
+    changes.compare(
+        "store.path",
+        &before.store.path.display().to_string(),
+        &after.store.path.display().to_string(),
+    );
+    changes.compare("store.key", &before.store.key, &after.store.key);
+    changes.note("workspace", old.workspace == new.workspace);
+    changes.note("public_url", old.public_url == new.public_url);
+    changes.note("uri_templates", old.uri_templates == new.uri_templates);
+    changes.note("replica_template", old.replica_template == new.replica_template);
 }
 
 /// Listeners are told apart by name; their order means nothing but for the first, whose address is the default of

@@ -25,7 +25,8 @@ pub use changes::needs_restart;
 pub use problem::{Problem, Problems, Severity};
 pub use schema::json_schema;
 pub use settings::{
-    Config, DrainSettings, LogFormat, LogSettings, ObserveSettings, RuntimeSettings, Workspace,
+    AddressPolicySettings, Config, DrainSettings, IssuerSettings, LogFormat, LogSettings, ManagementSettings,
+    ObserveSettings, RuntimeSettings, StoreSettings, UriTemplateSettings, Workspace,
 };
 pub use source::{Source, content_hash};
 pub use units::parse_duration;

@@ -46,12 +46,12 @@ pub(super) struct Report {
 }
 
 impl Problems {
-    /// Whether a listener's certificate or key is to blame.
+    /// Whether the certificate or key of a listener or of the management plane is to blame.
     #[must_use]
     pub fn concern_certificates(&self) -> bool {
         let is_certificate = |problem: &Problem| {
             problem.severity == Severity::Error
-                && problem.field.starts_with("listeners")
+                && ["listeners", "management"].iter().any(|place| problem.field.starts_with(place))
                 && problem.field.contains(".tls")
         };
         self.0.iter().any(is_certificate)

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::TokenSettings;
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::auth::{OidcSettings, TokenSettings};
 use crate::listener::ListenerSettings;
 use crate::proxy::ServiceSettings;
+use crate::store::wrapping::WrappingKeySource;
 use crate::telemetry::TelemetrySettings;
+use crate::tls::ServerTlsSettings;
 
 /// A whole configuration, checked, with every secret read and every default filled in.
 #[derive(Clone, Debug)]
@@ -33,6 +38,12 @@ pub struct Config {
     pub drain: DrainSettings,
     /// The process's own log.
     pub log: LogSettings,
+    /// The management plane; `None`: there is none.
+    pub management: Option<ManagementSettings>,
+    /// Scoring URIs that the management plane gives out.
+    pub uri_templates: UriTemplateSettings,
+    /// Replica URL of services that name none, with `{service}` and `{namespace}`.
+    pub replica_template: Option<String>,
     /// Every file that this configuration was read from (itself, secrets, certificates, key sets): what to watch.
     pub files: Vec<PathBuf>,
 }
@@ -92,4 +103,65 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// The management plane.
+#[derive(Clone, Debug)]
+pub struct ManagementSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its certificates.
+    pub tls: ServerTlsSettings,
+    /// A management token with the role Owner.
+    pub bootstrap_token: Option<SecretString>,
+    /// Outside issuers whose tokens are taken.
+    pub issuers: Vec<IssuerSettings>,
+    /// Where replicas may be.
+    pub address_policy: AddressPolicySettings,
+    /// How long events stay in the activity log.
+    pub activity_retention: Duration,
+    /// Lifetime of scoring tokens of services that set none.
+    pub token_lifetime: Duration,
+    /// Where everything is kept.
+    pub store: StoreSettings,
+}
+
+/// An outside issuer of tokens for the management plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// Issuer, audience, keys.
+    pub oidc: OidcSettings,
+    /// Claim that names the principal.
+    pub subject_claim: String,
+    /// Claim that lists its groups.
+    pub groups_claim: String,
+}
+
+/// Where the replicas of services made through the management plane may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressPolicySettings {
+    /// Allowed whatever `deny` says.
+    pub allow: Vec<IpNet>,
+    /// Refused.
+    pub deny: Vec<IpNet>,
+}
+
+/// The embedded store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Where the key is that wraps the keys of its secrets.
+    pub key: WrappingKeySource,
+}
+
+/// Scoring URIs by compute type; `{service}` stands for the name. `None`: the path form under `public_url`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UriTemplateSettings {
+    /// Of ACI services.
+    pub aci: Option<String>,
+    /// Of AKS services.
+    pub aks: Option<String>,
+    /// Of Managed services.
+    pub managed: Option<String>,
 }

@@ -17,6 +17,13 @@ use crate::tls::development_certificates;
 
 const PRIMARY: &str = "primary-secret-of-iris";
 const SECONDARY: &str = "secondary-secret-of-iris";
+const BOOTSTRAP: &str = "bootstrap-secret-of-the-owner";
+/// The environment of the example.
+const SECRETS: &[(&str, &str)] = &[
+    ("IRIS_SECONDARY", SECONDARY),
+    ("SCOREGATE_BOOTSTRAP_TOKEN", BOOTSTRAP),
+    ("WRAPPING_KEY", "read when the store is opened"),
+];
 
 /// A service that nothing is wrong with.
 const SERVICE: &str =
@@ -49,7 +56,7 @@ management:
   tls: { certificates: [ { cert: certs/server.pem, key: certs/server.key } ] }
   bootstrap_token: {env: SCOREGATE_BOOTSTRAP_TOKEN}
 observe:    { address: 127.0.0.1:9090 }
-store:      { kind: embedded, path: data/, url: {env: DATABASE_URL} }
+store:      { kind: embedded, path: data/, key: {env: WRAPPING_KEY} }
 services:
   - name: iris
     compute_type: AKS
@@ -87,7 +94,7 @@ fn load_example(overrides: &[(&str, &str)]) -> (TempDir, Loaded) {
     let (dir, text) = example();
     let file = dir.path().join("gateway.yaml");
     fs::write(&file, text).unwrap();
-    let mut pairs = vec![("IRIS_SECONDARY", SECONDARY)];
+    let mut pairs = SECRETS.to_vec();
     pairs.extend(overrides);
     let loaded = load(&Source::path(&file).with_variables(variables(&pairs)))
         .unwrap_or_else(|problems| panic!("{problems}"));
@@ -118,17 +125,7 @@ fn the_example_of_the_contract_loads() {
 
     let unbuilt: Vec<_> =
         loaded.warnings.iter().map(|warning| (warning.line, warning.field.as_str())).collect();
-    assert_eq!(
-        unbuilt,
-        [
-            (4, "uri_templates"),
-            (5, "replica_template"),
-            (14, "management"),
-            (18, "store"),
-            (32, "telemetry.application_insights"),
-            (33, "telemetry.otlp"),
-        ]
-    );
+    assert_eq!(unbuilt, [(32, "telemetry.application_insights"), (33, "telemetry.otlp"),]);
     assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning
         && warning.message == "has no effect in this version of scoregate"));
 }
@@ -138,12 +135,13 @@ fn the_dump_loads_again_to_itself_and_holds_no_secret() {
     let (dir, loaded) = load_example(&[("SCOREGATE__RUNTIME__WORKERS", "3")]);
     let dump = loaded.dump().unwrap();
     assert!(!dump.contains(PRIMARY) && !dump.contains(SECONDARY));
-    assert!(!format!("{loaded:?}").contains(PRIMARY));
+    assert!(!dump.contains(BOOTSTRAP));
+    let shown = format!("{loaded:?}");
+    assert!(!shown.contains(PRIMARY) && !shown.contains(BOOTSTRAP));
     assert!(dump.contains("workers: 3"), "{dump}");
     assert!(dump.contains("file: iris-primary"), "{dump}");
     assert!(dump.contains("handshake_timeout: 10s"), "{dump}");
-    let again = Source::text("dump.yaml", dir.path(), dump.as_str())
-        .with_variables(variables(&[("IRIS_SECONDARY", SECONDARY)]));
+    let again = Source::text("dump.yaml", dir.path(), dump.as_str()).with_variables(variables(SECRETS));
     let again = load(&again).unwrap_or_else(|problems| panic!("{problems}\n{dump}"));
     assert_eq!(again.dump().unwrap(), dump);
     assert_eq!(needs_restart(&loaded.config, &again.config), [""; 0]);
@@ -595,18 +593,18 @@ fn replicas_paths_and_cors_are_usable() {
     check_services(&[
         (
             &service(
-                "replicas: ['http://h/x', 'http://h:80', 'http://u:hunter2@h', 'h:1'], paths: {score: score}",
+                "replicas: ['http://h', 'http://h:80', 'http://u:hunter2@h', 'h:1', 'http://h/x'], paths: {score: score}",
             ),
             &[],
             &[
                 "c.yaml:4:52: services[0].cors.origins[0]: 'https://a/' is not how browsers send it; write https://a",
                 "c.yaml:4:66: services[0].cors.origins[1]: '*' stands beside other origins; keep '*' alone or remove it",
                 "c.yaml:4:82: services[0].cors.headers[0]: 'a b' is no header name; correct it",
-                "c.yaml:4:129: services[0].deployments[0].replicas[0]: has the path /x; write scheme, host and port only and the path under paths",
-                "c.yaml:4:143: services[0].deployments[0].replicas[1]: h:80 is in this list already; remove it",
-                "c.yaml:4:158: services[0].deployments[0].replicas[2]: holds credentials; remove what stands before the '@'",
-                "c.yaml:4:180: services[0].deployments[0].replicas[3]: has the scheme 'h'; write http:// or https://",
-                "c.yaml:4:203: services[0].deployments[0].paths.score: 'score' is no path; write one that begins with '/' and has no '?'",
+                "c.yaml:4:141: services[0].deployments[0].replicas[1]: h:80 is in this list already; remove it",
+                "c.yaml:4:156: services[0].deployments[0].replicas[2]: holds credentials; remove what stands before the '@'",
+                "c.yaml:4:178: services[0].deployments[0].replicas[3]: has the scheme 'h'; write http:// or https://",
+                "c.yaml:4:185: services[0].deployments[0].replicas[4]: has the path /x; write scheme, host and port only and the path under paths",
+                "c.yaml:4:215: services[0].deployments[0].paths.score: 'score' is no path; write one that begins with '/' and has no '?'",
             ],
         ),
         (
@@ -629,6 +627,104 @@ fn replicas_paths_and_cors_are_usable() {
 }
 
 #[test]
+fn the_management_plane_needs_tls_and_a_store() {
+    check(&[
+        (
+            "management: {}\nservices: []\n",
+            &[],
+            &[
+                "c.yaml:3:13: management: needs a store, and store.kind is none; write store: {kind: embedded, path: DIRECTORY}",
+                "c.yaml:3:13: management.tls: is missing; add it",
+                "c.yaml:4:11: warning: services: lists no service: every call will be answered 404; add one",
+            ],
+        ),
+        (
+            "store: {kind: postgres, url: {env: URL}}\nmanagement: {tls: {certificates: []}}\nservices: []\n",
+            &[],
+            &[
+                "c.yaml:3:15: store.kind: postgres is not in this version; write embedded, or none",
+                "c.yaml:3:30: warning: store.url: has no effect in this version of scoregate",
+                "c.yaml:4:19: management.tls.certificates: lists no certificate; add one as {cert: FILE, key: FILE}",
+                "c.yaml:5:11: warning: services: lists no service: every call will be answered 404; add one",
+            ],
+        ),
+        (
+            "store: {kind: embedded, path: data, key: {file: a, env: b}}\nservices: []\n",
+            &[],
+            &[
+                "c.yaml:3:42: store.key: must be exactly one of {file: PATH}, {env: NAME} and {exec: [PROGRAM, ARGUMENT]}",
+                "c.yaml:4:11: warning: services: lists no service: every call will be answered 404; add one",
+            ],
+        ),
+        (
+            "store: {kind: embedded, path: data}\nservices: []\n",
+            &[],
+            &[
+                "c.yaml:3:8: warning: store: is not opened without a management plane; add management",
+                "c.yaml:4:11: warning: services: lists no service: every call will be answered 404; add one",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn the_management_plane_takes_what_it_is_told() {
+    let (dir, loaded) = load_example(&[
+        ("SCOREGATE__MANAGEMENT__ACTIVITY_RETENTION", "30d"),
+        ("SCOREGATE__MANAGEMENT__TOKEN_LIFETIME", "1s"),
+    ]);
+    let management = loaded.config.management.as_ref().unwrap();
+    assert_eq!(management.bootstrap_token.as_ref().unwrap().expose_secret(), BOOTSTRAP);
+    assert_eq!(management.activity_retention, Duration::from_secs(30 * 24 * 60 * 60));
+    assert_eq!(management.token_lifetime, Duration::from_secs(1));
+    assert_eq!(management.store.path, dir.path().join("data"));
+    assert_eq!(management.store.key.to_string(), "env:WRAPPING_KEY");
+    assert_eq!(
+        loaded.config.uri_templates.aci.as_deref(),
+        Some("https://{service}.aci.example.org/score")
+    );
+
+    for (variable, value, complaint) in [
+        ("SCOREGATE_BOOTSTRAP_TOKEN", "nineteen-characters", "management.bootstrap_token: the token has 19"),
+        ("SCOREGATE__MANAGEMENT__ACTIVITY_RETENTION", "1h", "management.activity_retention: 1h is out of range"),
+        ("SCOREGATE__MANAGEMENT__TOKEN_LIFETIME", "721h", "management.token_lifetime: 721h is out of range"),
+        ("SCOREGATE__MANAGEMENT__ADDRESS", "0.0.0.0:8443", "is taken by"),
+        ("SCOREGATE__REPLICA_TEMPLATE", "http://{service}.{pod}", "replica_template: has a placeholder"),
+    ] {
+        let (dir, text) = example();
+        let mut pairs = SECRETS.to_vec();
+        pairs.push((variable, value));
+        let source = Source::text("c.yaml", dir.path(), text).with_variables(variables(&pairs));
+        let refused = load(&source).unwrap_err().to_string();
+        assert!(refused.contains(complaint), "{refused}");
+        assert!(!refused.contains("nineteen"), "{refused}");
+    }
+}
+
+#[test]
+fn a_changed_management_plane_needs_a_restart_and_its_secrets_are_not_shown() {
+    let (_first, old) = load_example(&[]);
+    let (_second, new) = load_example(&[
+        ("SCOREGATE__MANAGEMENT__ADDRESS", "127.0.0.1:9444"),
+        ("SCOREGATE_BOOTSTRAP_TOKEN", "another-secret-of-the-owner"),
+        ("SCOREGATE__MANAGEMENT__TOKEN_LIFETIME", "1h"),
+        ("SCOREGATE__WORKSPACE__NAME", "other"),
+        ("SCOREGATE__STORE__PATH", "/elsewhere"),
+    ]);
+    let changes = needs_restart(&old.config, &new.config).join("\n");
+    for expected in [
+        "management.address changed from 127.0.0.1:9443 to 127.0.0.1:9444",
+        "management.bootstrap_token changed: restart",
+        "management.token_lifetime changed from 86400s to 3600s",
+        "workspace changed: restart",
+        "store.path changed from ",
+    ] {
+        assert!(changes.contains(expected), "{changes}");
+    }
+    assert!(!changes.contains("-secret-of-the-owner"), "{changes}");
+}
+
+#[test]
 fn a_signing_key_is_a_p256_key_and_a_readable_one_is_a_warning() {
     let (dir, text) = example();
     let key = rcgen::KeyPair::generate().unwrap();
@@ -637,7 +733,7 @@ fn a_signing_key_is_a_p256_key_and_a_readable_one_is_a_warning() {
     let load = |key: &str| {
         let text = text.replace("auth: key", "auth: token").replace("keys:", "# keys:");
         let text = format!("{text}tokens: {{issuer: me, signing_key: {{file: {key}}}}}\n");
-        super::load(&Source::text("c.yaml", dir.path(), text))
+        super::load(&Source::text("c.yaml", dir.path(), text).with_variables(variables(SECRETS)))
     };
     let loaded = load("token.key").unwrap();
     assert!(matches!(loaded.config.services[0].auth, AuthSettings::Token(_)));

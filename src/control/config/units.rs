@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
-/// A duration: a whole number with one of the units `ms`, `s`, `m`, `h`. Which bounds apply is the field's business.
+/// A duration: a whole number with one of the units `ms`, `s`, `m`, `h`, `d`. Which bounds apply is the field's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RawDuration(pub Duration);
 
@@ -47,6 +47,9 @@ impl RawDuration {
         // A bare 0 needs no unit.
         if number == 0 && unit.is_empty() {
             return Ok(Self(Duration::ZERO));
+        }
+        if unit == "d" {
+            return number.checked_mul(24 * 3600).map(Self::secs).ok_or(DURATION_FORM);
         }
         scaled(number, unit, &DURATION_UNITS).map(Self::millis).ok_or(DURATION_FORM)
     }
@@ -165,7 +168,7 @@ impl JsonSchema for RawDuration {
         json_schema!({
             "description": DURATION_FORM,
             "type": ["string", "integer"],
-            "pattern": "^([0-9]+ *(ms|s|m|h)|0)$",
+            "pattern": "^([0-9]+ *(ms|s|m|h|d)|0)$",
             "maximum": 0,
         })
     }
@@ -197,6 +200,7 @@ mod tests {
             ("60s", 60_000, "1m"),
             ("90 s", 90_000, "90s"),
             ("12h", 43_200_000, "12h"),
+            ("90d", 7_776_000_000, "2160h"),
             ("0", 0, "0s"),
             ("0ms", 0, "0s"),
         ] {
@@ -205,7 +209,8 @@ mod tests {
             assert_eq!(duration.to_string(), printed);
             assert_eq!(RawDuration::parse(printed), Ok(duration));
         }
-        for bad in ["", "60", "1.5s", "-1s", "s", "60 sec", "18446744073709551615h"] {
+        for bad in ["", "60", "1.5s", "-1s", "s", "60 sec", "18446744073709551615h", "18446744073709551615d"]
+        {
             assert!(RawDuration::parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,7 +1,10 @@
 //! What all faces share of HTTP: authentication before any handler, strict JSON in, blocking operations off the
 //! reactor, and each face's own words for a refusal.
 
+mod envelope;
 mod json;
+mod precondition;
+mod server;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,13 +14,15 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use secrecy::SecretString;
-use uuid::Uuid;
 
 use super::{Caller, Cause, Operations, Refusal, RequestFacts};
 
-pub use json::{MAX_BODY, body};
+pub use envelope::{envelop, request_id};
+pub use json::{MAX_BODY, body, request};
+pub use precondition::{etag, precondition};
+pub use server::Server;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -59,10 +64,14 @@ impl Api {
     }
 
     /// Puts authentication before every route of `router`: handlers find the [`Caller`] among the request's extensions
-    /// (`Extension<Caller>`).
+    /// (`Extension<Caller>`). A method that a route does not know is refused in the face's words.
     pub fn protect(&self, router: Router<Self>, render: Render) -> Router<Self> {
         let api = self.clone();
-        router.layer(middleware::from_fn_with_state((api, render), authenticate))
+        router
+            .method_not_allowed_fallback(async move |method: Method| {
+                render(&Refusal::new(Cause::WrongMethod, format!("the resource does not know {method}")))
+            })
+            .layer(middleware::from_fn_with_state((api, render), authenticate))
     }
 }
 
@@ -86,20 +95,20 @@ async fn authenticate(
     }
 }
 
-fn facts(request: &Request<Body>, client: IpAddr) -> RequestFacts {
+pub(super) fn facts(request: &Request<Body>, client: IpAddr) -> RequestFacts {
     let named =
         ["x-ms-client-request-id", "x-request-id"].iter().find_map(|name| request.headers().get(*name));
     let printable = |text: &str| text.chars().filter(char::is_ascii_graphic).take(100).collect::<String>();
     RequestFacts {
         client,
         method: request.method().as_str().to_owned(),
-        operation_id: Uuid::now_v7(),
+        operation_id: request_id(),
         client_request_id: named.and_then(|value| value.to_str().ok()).map(printable),
     }
 }
 
 /// The token of `Authorization: Bearer`.
-fn bearer(headers: &HeaderMap) -> Result<SecretString, Refusal> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<SecretString, Refusal> {
     let missing =
         || Refusal::new(Cause::AuthMissing, "the API needs 'Authorization: Bearer <management token>'");
     let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;

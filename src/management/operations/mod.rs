@@ -6,9 +6,12 @@
 
 mod activity;
 mod data_plane;
+#[cfg(test)]
+mod fixtures;
 mod keys;
 mod principals;
 mod request;
+mod resource;
 mod roles;
 mod services;
 mod settings;
@@ -16,6 +19,7 @@ mod store;
 mod tokens;
 mod view;
 mod workspaces;
+mod write;
 
 use std::sync::Arc;
 
@@ -33,14 +37,12 @@ pub use view::{
 
 /// All operations of the management plane.
 pub struct Operations {
-    #[expect(dead_code, reason = "seam")]
     store: Arc<dyn Store>,
     #[expect(dead_code, reason = "seam")]
     sealer: Arc<dyn Sealer>,
-    #[expect(dead_code, reason = "seam")]
     data_plane: Arc<dyn DataPlane>,
-    #[expect(dead_code, reason = "seam")]
     settings: OperationsSettings,
+    writes: write::Writes,
 }
 
 fn unbuilt<T>() -> Result<T, Refusal> {
@@ -58,6 +60,6 @@ impl Operations {
         data_plane: Arc<dyn DataPlane>,
         settings: OperationsSettings,
     ) -> Result<Self, Refusal> {
-        Ok(Self { store, sealer, data_plane, settings })
+        Ok(Self { store, sealer, data_plane, settings, writes: write::Writes::default() })
     }
 }

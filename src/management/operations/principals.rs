@@ -21,15 +21,6 @@ impl Operations {
     ) -> Result<Caller, Refusal> {
         unbuilt()
     }
-    /// Logs an attempt that was refused before there was a caller (no or a bad credential on a write).
-    pub fn log_stranger(
-        &self,
-        operation_name: &str,
-        resource_id: &str,
-        request: &RequestFacts,
-        why: &Refusal,
-    ) {
-    }
     /// Makes a management token for `principal`; returns it with its secret, which is never shown again. The caller must
     /// hold all that the principal is allowed.
     pub fn create_management_token(

@@ -1,6 +1,12 @@
 //! What the management plane is told by the configuration.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
 use crate::catalog::WorkspaceSpec;
+use crate::management::Credentials;
 
 /// What the management plane is told by the configuration.
 #[derive(Clone, Debug)]
@@ -19,6 +25,13 @@ pub struct OperationsSettings {
     pub token_leeway: std::time::Duration,
     /// How long events stay in the activity log.
     pub activity_retention: std::time::Duration,
+    /// A management token of the configuration, for unattended installs: stands for the principal `bootstrap`, an Owner
+    /// of the gateway. 20 to 512 visible ASCII characters.
+    pub bootstrap_token: Option<SecretString>,
+    /// Outside issuers whose tokens are taken for callers of the API.
+    pub credentials: Arc<Credentials>,
+    /// Where copies of the store are put; `None`: the store is not in a folder and has its own way to be copied.
+    pub backup_folder: Option<PathBuf>,
 }
 
 /// Scoring URIs by compute type; `{service}` stands for the name.

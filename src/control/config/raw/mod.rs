@@ -5,6 +5,7 @@
 
 mod gateway;
 mod listener;
+mod management;
 mod service;
 mod unbuilt;
 
@@ -21,10 +22,12 @@ pub(super) use gateway::{
     RawWorkspace,
 };
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
+pub(super) use management::{
+    RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
+};
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawProtocol, RawReplicaTls, RawService,
 };
-pub(super) use unbuilt::{RawManagement, RawStore, RawStoreKind, RawUriTemplates};
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the
 /// configuration file. A single value can be overridden by an environment variable `SCOREGATE__SECTION__KEY`, an item of
@@ -42,22 +45,24 @@ pub(super) struct Raw {
     /// Base of the scoring URIs given out, such as `https://score.example.org:8443`. Default: the first listener's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<At<String>>,
-    /// Scoring URIs given out per compute type; `{service}` stands for the name. No effect in this version.
+    /// Scoring URIs given out per compute type; `{service}` stands for the name. A change needs a
+    /// restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri_templates: Option<At<RawUriTemplates>>,
-    /// Replica URL of services made through an Azure SDK, with `{service}` and `{namespace}`. No effect in this version.
+    /// Replica URL of services made through an Azure SDK, with `{service}` and `{namespace}`. A change needs
+    /// a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replica_template: Option<At<String>>,
     /// Threads of the data plane. A change needs a restart.
     pub runtime: At<RawRuntime>,
     /// Where clients connect, at least one.
     pub listeners: Vec<At<RawListener>>,
-    /// The management plane; absent: none. No effect in this version.
+    /// The management plane; absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub management: Option<At<RawManagement>>,
     /// Metrics and health, plain HTTP.
     pub observe: At<RawObserve>,
-    /// Where services made through the management plane are kept. Other kinds than `none` have no effect in this version.
+    /// Where services made through the management plane are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<At<RawStore>>,
     /// The gateway's own token issuer; needed by services with `auth: token`.

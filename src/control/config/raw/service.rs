@@ -8,6 +8,7 @@ use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
 use super::listener::RawCertificate;
 use crate::catalog::{AuthMode, ComputeType, StatusMapping};
+use crate::limit::{DeploymentLimits, Limits};
 
 /// One service. It is reached by its hosts and, whatever its compute type, by path `/api/v1/service/NAME/score`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -198,18 +199,19 @@ pub(in super::super) struct RawLimits {
 
 impl Default for RawLimits {
     fn default() -> Self {
-        let secs = |secs| At::default_value(RawDuration::secs(secs));
+        let duration = |duration| At::default_value(RawDuration(duration));
+        let (client, replica) = (Limits::default(), DeploymentLimits::default());
         Self {
-            body_bytes: At::default_value(RawSize(100 << 20)),
-            header_bytes: At::default_value(RawSize(64 << 10)),
-            connect_timeout: secs(5),
-            scoring_timeout: secs(60),
-            idle_timeout: secs(60),
-            request_body_timeout: secs(30),
-            response_write_timeout: secs(30),
-            concurrent_requests_per_replica: None,
-            queue_wait: At::default_value(RawDuration::millis(500)),
-            queue_length: At::default_value(1000),
+            body_bytes: At::default_value(RawSize(client.body_bytes)),
+            header_bytes: At::default_value(RawSize(client.header_bytes as u64)),
+            connect_timeout: duration(replica.upstream.connect),
+            scoring_timeout: duration(replica.upstream.first_byte),
+            idle_timeout: duration(replica.upstream.idle),
+            request_body_timeout: duration(client.request_body),
+            response_write_timeout: duration(client.response_write),
+            concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
+            queue_wait: duration(replica.admission.queue_wait),
+            queue_length: At::default_value(replica.admission.queue_length),
         }
     }
 }

@@ -143,7 +143,7 @@ impl Resolver<'_> {
         Some(OidcSettings { issuer: issuer?, audience: audience?, jwks: jwks?, leeway })
     }
 
-    fn jwks(&mut self, raw: &At<RawJwks>) -> Option<JwksSource> {
+    pub(super) fn jwks(&mut self, raw: &At<RawJwks>) -> Option<JwksSource> {
         match (&raw.file, &raw.url) {
             (Some(file), None) => {
                 if let Some(ca) = &raw.ca {

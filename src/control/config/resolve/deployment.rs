@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use rustls_pki_types::ServerName;
-use url::{Host, Url};
 
 use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
@@ -13,7 +11,7 @@ use super::field::Taken;
 use crate::limit::DeploymentLimits;
 use crate::proxy::{DeploymentSettings, EndpointPaths};
 use crate::tls::{self, ClientAlpn, ClientTlsSource};
-use crate::upstream::{Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
+use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
 
 impl Resolver<'_> {
     /// The deployments of a service, each with the service's `limits`.
@@ -111,16 +109,10 @@ impl Resolver<'_> {
     }
 
     fn path(&mut self, field: &At<String>) -> PathAndQuery {
-        let well_begun = field.starts_with('/') && !field.contains(['?', '#']);
-        match field.parse::<PathAndQuery>() {
-            Ok(path) if well_begun => path,
-            _ => {
-                let problem =
-                    format!("'{}' is no path; write one that begins with '/' and has no '?'", field.value);
-                self.report.error(field.at, problem);
-                PathAndQuery::from_static("/")
-            }
-        }
+        EndpointPaths::parse(field).unwrap_or_else(|problem| {
+            self.report.error(field.at, problem);
+            PathAndQuery::from_static("/")
+        })
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {
@@ -134,22 +126,22 @@ impl Resolver<'_> {
         let mut seen: Vec<Origin> = Vec::new();
         let mut parsed = Vec::new();
         for field in &raw.replicas {
-            let Some((url, origin)) = self.replica_url(field) else {
+            let Some(url) = self.replica_url(field) else {
                 continue;
             };
-            if seen.contains(&origin) {
-                self.report.error(field.at, format!("{origin} is in this list already; remove it"));
+            if seen.contains(&url.origin) {
+                self.report.error(field.at, format!("{} is in this list already; remove it", url.origin));
             }
-            seen.push(origin.clone());
-            parsed.push((url, origin));
+            seen.push(url.origin.clone());
+            parsed.push(url);
         }
-        let encrypted = parsed.iter().any(|(url, _)| url.scheme() == "https");
+        let encrypted = parsed.iter().any(|url| url.encrypted);
         let config = if encrypted { self.client_tls(raw) } else { self.no_client_tls(raw) };
         parsed
             .into_iter()
-            .filter_map(|(url, origin)| {
-                let tls = match (url.scheme(), &config) {
-                    ("https", Some(config)) => Some(self.replica_tls(raw, &origin, config)?),
+            .filter_map(|ReplicaUrl { origin, encrypted }| {
+                let tls = match &config {
+                    Some(config) if encrypted => Some(self.replica_tls(raw, &origin, config)?),
                     _ => None,
                 };
                 Some(ReplicaSettings {
@@ -164,24 +156,8 @@ impl Resolver<'_> {
             .collect()
     }
 
-    fn replica_url(&mut self, field: &At<String>) -> Option<(Url, Origin)> {
-        let url = self.url(field)?;
-        if url.path() != "/" {
-            self.report.error(
-                field.at,
-                format!(
-                    "has the path {}; write scheme, host and port only and the path under paths",
-                    url.path()
-                ),
-            );
-        }
-        let host = match url.host()? {
-            Host::Domain(name) => name.to_owned(),
-            Host::Ipv4(address) => address.to_string(),
-            Host::Ipv6(address) => address.to_string(),
-        };
-        let origin = Origin { host: host.into(), port: url.port_or_known_default()? };
-        Some((url, origin))
+    fn replica_url(&mut self, field: &At<String>) -> Option<ReplicaUrl> {
+        ReplicaUrl::parse(field).map_err(|problem| self.report.error(field.at, problem)).ok()
     }
 
     /// Settings for TLS are refused where they would encrypt nothing.
@@ -233,12 +209,9 @@ impl Resolver<'_> {
     ) -> Option<ReplicaTls> {
         let named = raw.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let name = named.map_or(&*origin.host, |name| name.as_str());
-        match ServerName::try_from(name.to_owned()) {
+        match upstream::certificate_name(name) {
             Ok(server_name) => Some(ReplicaTls { config: Arc::clone(config), server_name }),
-            Err(_) => {
-                let problem = format!(
-                    "'{name}' is no name that a certificate can bear; give the name of the replica's certificate"
-                );
+            Err(problem) => {
                 match named {
                     Some(field) => self.report.error(field.at, problem),
                     None => self.report.missing(raw.at, "tls.server_name", problem),

@@ -1,7 +1,7 @@
 //! Checks of single values that several sections share.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -12,10 +12,7 @@ use super::super::document::PlaceId;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::catalog::ServiceName;
-
-/// Longest DNS name and label, in bytes (RFC 1035, section 2.3.4).
-const MAX_DNS_NAME: usize = 253;
-const MAX_DNS_LABEL: usize = 63;
+use crate::upstream;
 
 impl Resolver<'_> {
     /// A duration within `bounds`.
@@ -122,7 +119,7 @@ impl Resolver<'_> {
 
     /// An absolute http or https URL with a host and without credentials, query or fragment.
     pub(super) fn url(&mut self, field: &At<String>) -> Option<Url> {
-        match parse_url(field) {
+        match upstream::http_url(field) {
             Ok(url) => Some(url),
             Err(problem) => {
                 self.report.error(field.at, problem);
@@ -142,101 +139,3 @@ impl Resolver<'_> {
 
 /// Where each value that may be there once was first seen.
 pub(super) type Taken = HashMap<String, PlaceId>;
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| match error {
-        url::ParseError::RelativeUrlWithoutBase => {
-            "has no scheme; write http:// or https:// before it".to_owned()
-        }
-        error => format!("is no usable URL ({error}); write one such as http://127.0.0.1:5001"),
-    })?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("has the scheme '{}'; write http:// or https://", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds credentials; remove what stands before the '@'".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("has a query or fragment; remove what begins with '?' or '#'".to_owned());
-    }
-    if url.port() == Some(0) {
-        return Err("has port 0; write the port".to_owned());
-    }
-    Ok(url)
-}
-
-/// Why `host` cannot be the host of a service; `None` if it can.
-pub(super) fn host_problem(host: &str) -> Option<String> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        let canonical = address.to_string();
-        return (canonical != host).then(|| format!("'{host}' is to be written {canonical}"));
-    }
-    let lower = host.to_ascii_lowercase();
-    if lower != host {
-        return Some(format!("'{host}' is not lower case; write {lower}"));
-    }
-    if host.contains("://") || host.contains('/') {
-        return Some(format!("'{host}' is a URL; write the host alone"));
-    }
-    if host.contains(['[', ':']) {
-        return Some(format!("'{host}' has a port or brackets; write the name or address alone"));
-    }
-    if host.contains('*') {
-        return Some(format!("'{host}' is a pattern; list each host by its full name"));
-    }
-    let label_is_good = |label: &str| {
-        (1..=MAX_DNS_LABEL).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-    };
-    let good = host.len() <= MAX_DNS_NAME && host.split('.').all(label_is_good);
-    (!good).then(|| format!("'{host}' is no host name; write one such as iris.example.org"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_lower_case_names_or_canonical_addresses() {
-        for good in ["iris", "iris.example.org", "127.0.0.1", "::1", "a_b.local"] {
-            assert_eq!(host_problem(good), None, "{good}");
-        }
-        for bad in [
-            "",
-            "Iris.example.org",
-            "iris.example.org:443",
-            "iris.example.org.",
-            "[::1]",
-            "0:0::1",
-            "*.example.org",
-            "https://iris.example.org",
-            "-a.example",
-            "a..b",
-            "schl\u{fc}ssel.example",
-        ] {
-            assert!(host_problem(bad).is_some(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn urls_are_http_with_a_host_and_nothing_behind_it() {
-        for good in ["http://h", "https://h:1/base", "http://[::1]:5001"] {
-            assert!(parse_url(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "h:5001",
-            "//h",
-            "http://",
-            "ftp://h",
-            "http://u:p@h",
-            "http://h?a",
-            "http://h#a",
-            "http://h:0",
-            "http://h:99999",
-        ] {
-            assert!(parse_url(bad).is_err(), "{bad}");
-        }
-    }
-}

@@ -1,6 +1,6 @@
 //! Listeners: addresses, certificates, PROXY peers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -81,7 +81,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn server_tls(&mut self, raw: &At<RawServerTls>) -> Option<ServerTlsSettings> {
+    pub(super) fn server_tls(&mut self, raw: &At<RawServerTls>) -> Option<ServerTlsSettings> {
         if raw.certificates.is_empty() {
             self.report.missing(
                 raw.at,
@@ -147,30 +147,15 @@ impl Resolver<'_> {
                 "lists nobody; add the load balancers' networks, or remove proxy_protocol",
             );
         }
-        proxy
-            .from
-            .iter()
-            .filter_map(|field| {
-                let network = network(field);
-                if network.is_none() {
-                    self.report.error(
-                        field.at,
-                        format!(
-                            "'{}' is no network; write one such as 10.0.0.0/8, or an IP address",
-                            field.value
-                        ),
-                    );
-                }
-                network
-            })
-            .collect()
+        self.networks(&proxy.from)
     }
 
     /// No two sockets on one address.
     pub(super) fn distinct_addresses(&mut self, raw: &Raw) {
         let listeners = raw.listeners.iter().filter_map(|listener| listener.address.as_ref());
         let mut seen: Vec<(SocketAddr, PlaceId)> = Vec::new();
-        for field in listeners.chain([&raw.observe.address]) {
+        let management = raw.management.as_ref().map(|management| &management.address);
+        for field in listeners.chain(management).chain([&raw.observe.address]) {
             let Ok(address) = field.parse::<SocketAddr>() else {
                 continue;
             };
@@ -200,10 +185,6 @@ fn is_about(error: &TlsError, file: &std::path::Path) -> bool {
     error.file.as_deref() == Some(file)
 }
 
-fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0
         && one.port() == other.port()
@@ -214,8 +195,6 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn addresses_overlap_when_one_socket_would_hear_both() {
         let overlap = |one: &str, other: &str| super::overlap(one.parse().unwrap(), other.parse().unwrap());
@@ -224,13 +203,5 @@ mod tests {
         assert!(!overlap("127.0.0.1:0", "127.0.0.1:0"));
         assert!(!overlap("127.0.0.1:1", "127.0.0.2:1"));
         assert!(!overlap("127.0.0.1:1", "127.0.0.1:2"));
-    }
-
-    #[test]
-    fn networks_are_prefixes_or_single_addresses() {
-        assert_eq!(network("10.0.0.1"), "10.0.0.1/32".parse().ok());
-        assert_eq!(network("fd00::/8"), "fd00::/8".parse().ok());
-        assert_eq!(network("10.0.0.0/33"), None);
-        assert_eq!(network("balancer"), None);
     }
 }

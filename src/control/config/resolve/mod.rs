@@ -6,6 +6,7 @@ mod deployment;
 mod field;
 mod gateway;
 mod listener;
+mod management;
 mod service;
 mod unbuilt;
 
@@ -47,6 +48,13 @@ impl Resolver<'_> {
             telemetry: self.telemetry(&raw.telemetry),
             drain: self.drain(&raw.drain),
             log: self.log(&raw.log),
+            management: self.management(raw),
+            uri_templates: raw
+                .uri_templates
+                .as_ref()
+                .map(|templates| self.uri_templates(templates))
+                .unwrap_or_default(),
+            replica_template: raw.replica_template.as_ref().map(|field| self.replica_template(field)),
             files: Vec::new(),
         }
     }

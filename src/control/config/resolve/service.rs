@@ -1,6 +1,8 @@
 //! Services: names, hosts, limits, CORS.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use url::Url;
@@ -10,11 +12,12 @@ use super::super::document::PlaceId;
 use super::super::raw::{Raw, RawCors, RawLimits, RawService};
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
-use super::field::{Taken, host_problem};
+use super::field::Taken;
 use crate::auth::TokenSettings;
 use crate::catalog::AtExpiry;
 use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
 use crate::proxy::{CorsSettings, ServiceSettings};
+use crate::route::host_problem;
 use crate::upstream::Deadlines;
 
 /// What must not be there twice over all services.
@@ -82,28 +85,24 @@ impl Resolver<'_> {
     }
 
     fn limits(&mut self, raw: &RawLimits) -> (Limits, DeploymentLimits) {
-        let millisecond = RawDuration::millis(1);
-        let zero = RawDuration::millis(0);
-        let minutes = |minutes: u64| RawDuration::secs(minutes * 60);
-        // No listener reads a larger head.
-        let header_bytes = self.size(&raw.header_bytes, RawSize(1 << 10)..=RawSize(64 << 10));
+        let header_bytes = self.size(&raw.header_bytes, sizes(Limits::HEADER_BYTES));
         let per_replica = raw.concurrent_requests_per_replica.as_ref();
         let limits = Limits {
-            body_bytes: self.size(&raw.body_bytes, RawSize(1)..=RawSize(1 << 40)),
+            body_bytes: self.size(&raw.body_bytes, sizes(Limits::BODY_BYTES)),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
-            request_body: self.duration(&raw.request_body_timeout, millisecond..=minutes(60)),
-            response_write: self.duration(&raw.response_write_timeout, millisecond..=minutes(60)),
+            request_body: self.duration(&raw.request_body_timeout, durations(Limits::WAITS)),
+            response_write: self.duration(&raw.response_write_timeout, durations(Limits::WAITS)),
         };
         let of_deployments = DeploymentLimits {
             upstream: Deadlines {
-                connect: self.duration(&raw.connect_timeout, millisecond..=minutes(5)),
-                first_byte: self.duration(&raw.scoring_timeout, millisecond..=minutes(24 * 60)),
-                idle: self.duration(&raw.idle_timeout, millisecond..=minutes(24 * 60)),
+                connect: self.duration(&raw.connect_timeout, durations(DeploymentLimits::CONNECT)),
+                first_byte: self.duration(&raw.scoring_timeout, durations(DeploymentLimits::ANSWER)),
+                idle: self.duration(&raw.idle_timeout, durations(DeploymentLimits::ANSWER)),
             },
             admission: AdmissionSettings {
-                per_replica: per_replica.map(|field| self.number(field, 1..=1_000_000)),
-                queue_wait: self.duration(&raw.queue_wait, zero..=minutes(10)),
-                queue_length: self.number(&raw.queue_length, 0..=1_000_000),
+                per_replica: per_replica.map(|field| self.number(field, DeploymentLimits::PER_REPLICA)),
+                queue_wait: self.duration(&raw.queue_wait, durations(DeploymentLimits::QUEUE_WAIT)),
+                queue_length: self.number(&raw.queue_length, DeploymentLimits::QUEUE_LENGTH),
             },
         };
         (limits, of_deployments)
@@ -144,6 +143,15 @@ impl Resolver<'_> {
             max_age: self.duration(&raw.max_age, RawDuration::secs(0)..=RawDuration::secs(24 * 60 * 60)),
         }
     }
+}
+
+/// Bounds in the words of the configuration.
+const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
+    RawDuration(*bounds.start())..=RawDuration(*bounds.end())
+}
+
+const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
+    RawSize(*bounds.start())..=RawSize(*bounds.end())
 }
 
 /// The gateway's own token issuer as services see it.

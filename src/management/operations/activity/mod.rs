@@ -1,9 +1,13 @@
 //! The activity log as it is read.
 
+mod chain;
+
 use super::{
     ActivityEvent, ActivityFilter, ActivityVerdict, OperationStatus, Operations, Page, PageOf, unbuilt,
 };
 use crate::management::{Caller, Refusal};
+
+pub(super) use chain::{Entry, Tail, is_head, prune};
 
 #[allow(clippy::missing_errors_doc, unused_variables, clippy::needless_pass_by_value, reason = "seam")]
 impl Operations {

@@ -1,0 +1,194 @@
+//! What tests of operations need: a gateway on a store in memory, a data plane that records, callers of every role.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretBox;
+use uuid::Uuid;
+
+use super::{ActivityEvent, ActivityStatus, DataPlane, Operations, OperationsSettings, UriTemplates};
+use crate::catalog::{ActionSet, BuiltInRole, ServiceName, WorkspaceSpec};
+use crate::management::{Caller, Credentials, Grants, RequestFacts};
+use crate::proxy::{ServiceChanges, ServiceSettings};
+use crate::store::seal::Sealer;
+use crate::store::{Batch, CheckReport, MemoryStore, Order, Range, Row, Store, StoreError, Table};
+
+/// The workspace of the configuration.
+pub(super) const DECLARED: &str = "ws";
+
+/// A data plane that keeps what it is told.
+#[derive(Default)]
+pub(super) struct Recorder {
+    pub(super) applied: Mutex<Vec<ServiceChanges>>,
+    /// Whether the next changes cannot be built.
+    pub(super) fails: AtomicBool,
+}
+
+impl DataPlane for Recorder {
+    fn apply(&self, changes: ServiceChanges) -> Result<(), String> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err("it cannot be built".into());
+        }
+        self.applied.lock().unwrap().push(changes);
+        Ok(())
+    }
+
+    fn key_use(&self, _: &ServiceName) -> [Option<SystemTime>; 2] {
+        [None; 2]
+    }
+
+    fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
+        Arc::new(vec![])
+    }
+}
+
+/// A sealer for stores that nobody else reads: keeps the place beside the secret.
+pub(super) struct OpenSealer;
+
+impl Sealer for OpenSealer {
+    fn seal(&self, workspace: &str, place: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
+        Ok([format!("{workspace}|{place}|").as_bytes(), secret].concat())
+    }
+
+    fn open(&self, workspace: &str, place: &str, sealed: &[u8]) -> Result<SecretBox<Vec<u8>>, StoreError> {
+        let secret = sealed.strip_prefix(format!("{workspace}|{place}|").as_bytes());
+        let secret = secret.ok_or_else(|| StoreError::Key("sealed for another place".into()))?;
+        Ok(SecretBox::new(Box::new(secret.to_vec())))
+    }
+}
+
+/// A store that fails or is raced when a test says so.
+#[derive(Default)]
+pub(super) struct TestStore {
+    pub(super) rows: MemoryStore,
+    /// So many commits fail from now on.
+    pub(super) failing: AtomicU32,
+    /// So many commits succeed before that.
+    pub(super) sparing: AtomicU32,
+    /// What another process does right before each of the next commits.
+    pub(super) rivals: Mutex<Vec<Box<dyn Fn(&MemoryStore) + Send>>>,
+}
+
+impl Store for TestStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Row>, StoreError> {
+        self.rows.get(table, key)
+    }
+
+    fn scan(&self, range: &Range<'_>) -> Result<Vec<Row>, StoreError> {
+        self.rows.scan(range)
+    }
+
+    fn commit(&self, batch: Batch) -> Result<u64, StoreError> {
+        let counted_down = |count: &AtomicU32| {
+            count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+        };
+        if !counted_down(&self.sparing) && counted_down(&self.failing) {
+            return Err(StoreError::Io("gone".into()));
+        }
+        if let Some(rival) = self.rivals.lock().unwrap().pop() {
+            rival(&self.rows);
+        }
+        self.rows.commit(batch)
+    }
+
+    fn backup(&self, path: &std::path::Path) -> Result<(), StoreError> {
+        std::fs::write(path, "a copy").map_err(|error| StoreError::Io(error.to_string()))
+    }
+
+    fn check(&self) -> Result<CheckReport, StoreError> {
+        self.rows.check()
+    }
+}
+
+/// A gateway under test.
+pub(super) struct Gateway {
+    pub(super) operations: Operations,
+    pub(super) store: Arc<TestStore>,
+    pub(super) data_plane: Arc<Recorder>,
+}
+
+pub(super) fn settings() -> OperationsSettings {
+    let spec = WorkspaceSpec {
+        subscription: "sub".into(),
+        resource_group: "rg".into(),
+        location: "westeurope".into(),
+        ..WorkspaceSpec::default()
+    };
+    OperationsSettings {
+        workspace: (DECLARED.into(), spec),
+        public_url: "https://score.example.org".parse().unwrap(),
+        uri_templates: UriTemplates::default(),
+        replica_template: None,
+        token_lifetime: Duration::from_secs(3600),
+        token_leeway: Duration::from_secs(60),
+        activity_retention: Duration::from_secs(90 * 24 * 3600),
+        bootstrap_token: None,
+        credentials: Arc::new(Credentials::default()),
+        backup_folder: None,
+    }
+}
+
+impl Gateway {
+    pub(super) fn new() -> Self {
+        Self::with(settings())
+    }
+
+    pub(super) fn with(settings: OperationsSettings) -> Self {
+        Self::on(Arc::default(), settings)
+    }
+
+    /// A gateway on a store that may already hold something.
+    pub(super) fn on(store: Arc<TestStore>, settings: OperationsSettings) -> Self {
+        let data_plane = Arc::new(Recorder::default());
+        let operations = Operations::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::new(OpenSealer),
+            Arc::clone(&data_plane) as Arc<dyn DataPlane>,
+            settings,
+        );
+        Self { operations: operations.unwrap(), store, data_plane }
+    }
+
+    /// The activity log, oldest first, as it is stored.
+    pub(super) fn events(&self) -> Vec<ActivityEvent> {
+        let all =
+            Range { table: Table::Activity, prefix: &[], after: None, limit: 10_000, order: Order::Forwards };
+        let rows = self.store.scan(&all).unwrap();
+        rows.iter().map(|row| serde_json::from_slice(&row.value).unwrap()).collect()
+    }
+
+    /// Status and caller of each event, oldest first.
+    pub(super) fn statuses(&self) -> Vec<ActivityStatus> {
+        self.events().iter().map(|event| event.status).collect()
+    }
+}
+
+pub(super) fn request() -> RequestFacts {
+    RequestFacts {
+        client: Ipv4Addr::LOCALHOST.into(),
+        method: "PUT".into(),
+        operation_id: Uuid::now_v7(),
+        client_request_id: None,
+    }
+}
+
+/// A caller who may do `actions` on the whole gateway.
+pub(super) fn caller(principal: &str, actions: ActionSet) -> Caller {
+    let grants = Grants { gateway: actions, ..Grants::default() };
+    Caller { principal: principal.into(), grants: Arc::new(grants), request: request() }
+}
+
+/// A caller with a built-in role on the gateway.
+pub(super) fn holder(role: BuiltInRole) -> Caller {
+    caller(&role.as_str().to_lowercase(), role.actions())
+}
+
+/// A caller with a built-in role in one workspace only.
+pub(super) fn holder_in(workspace: &str, role: BuiltInRole) -> Caller {
+    let workspaces = [(workspace.to_lowercase(), role.actions())].into();
+    let grants = Grants { workspaces, ..Grants::default() };
+    let principal = format!("{workspace}-{}", role.as_str().to_lowercase());
+    Caller { principal: principal.into(), grants: Arc::new(grants), request: request() }
+}
