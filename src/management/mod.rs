@@ -38,7 +38,10 @@ pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
 }
 
 /// How the face that `path` belongs to tells a refusal.
-fn words(_path: &str) -> http::Render {
+fn words(path: &str) -> http::Render {
+    if azure_v1::PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
+        return azure_v1::render;
+    }
     native::render
 }
 

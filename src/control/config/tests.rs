@@ -679,14 +679,15 @@ fn the_management_plane_takes_what_it_is_told() {
     assert_eq!(management.token_lifetime, Duration::from_secs(1));
     assert_eq!(management.store.path, dir.path().join("data"));
     assert_eq!(management.store.key.to_string(), "env:WRAPPING_KEY");
-    assert_eq!(
-        loaded.config.uri_templates.aci.as_deref(),
-        Some("https://{service}.aci.example.org/score")
-    );
+    assert_eq!(loaded.config.uri_templates.aci.as_deref(), Some("https://{service}.aci.example.org/score"));
 
     for (variable, value, complaint) in [
         ("SCOREGATE_BOOTSTRAP_TOKEN", "nineteen-characters", "management.bootstrap_token: the token has 19"),
-        ("SCOREGATE__MANAGEMENT__ACTIVITY_RETENTION", "1h", "management.activity_retention: 1h is out of range"),
+        (
+            "SCOREGATE__MANAGEMENT__ACTIVITY_RETENTION",
+            "1h",
+            "management.activity_retention: 1h is out of range",
+        ),
         ("SCOREGATE__MANAGEMENT__TOKEN_LIFETIME", "721h", "management.token_lifetime: 721h is out of range"),
         ("SCOREGATE__MANAGEMENT__ADDRESS", "0.0.0.0:8443", "is taken by"),
         ("SCOREGATE__REPLICA_TEMPLATE", "http://{service}.{pod}", "replica_template: has a placeholder"),

@@ -2,10 +2,10 @@
 //! the status is.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::management::{Cause, Refusal};
+use crate::management::Refusal;
 
 use super::route::Place;
 
@@ -65,15 +65,7 @@ impl Answer {
 /// A refusal. `error` is for SDK v2 and others that read errors as Azure's resource manager writes them.
 pub fn refusal(refusal: &Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.cause.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, axum::Json(body(refusal))).into_response();
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    // Azure's clients repeat whatever answer has this header, so it is on no other.
-    if refusal.cause == Cause::Unavailable {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
-    response
+    (status, axum::Json(body(refusal))).into_response()
 }
 
 /// The body of a refusal.

@@ -12,6 +12,7 @@ mod versions;
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{DeploymentSpec, LimitsSpec, ServiceName, ServiceSpec};
+use crate::limit::DeploymentLimits;
 use crate::management::Refusal;
 
 use super::fields::Fields;
@@ -28,10 +29,6 @@ const QUEUE_WAIT_MS: u64 = 500;
 const SCORING_TIMEOUT_MS: u64 = 60_000;
 /// Longest scoring timeout, in milliseconds, that Azure takes.
 const MOST_SCORING_TIMEOUT_MS: u64 = 300_000;
-/// Longest wait in the queue, in milliseconds: the bound of `limits.queue_wait`.
-const MOST_QUEUE_WAIT_MS: u64 = 600_000;
-/// Most calls at once per container: the bound of `limits.concurrent_requests_per_replica`.
-const MOST_CONCURRENT_REQUESTS: u64 = 1_000_000;
 
 /// The document of a service: every member that can be written, unset ones with what is in force or `null`.
 #[must_use]
@@ -118,10 +115,13 @@ fn limit_members(limits: &LimitsSpec) -> [(String, Value); 3] {
 }
 
 fn limits(fields: &mut Fields, base: &LimitsSpec) -> Result<LimitsSpec, Refusal> {
-    let concurrent = fields.number("maxConcurrentRequestsPerContainer", 1..=MOST_CONCURRENT_REQUESTS)?;
+    let calls = DeploymentLimits::PER_REPLICA;
+    let calls = u64::from(*calls.start())..=u64::from(*calls.end());
+    let concurrent = fields.number("maxConcurrentRequestsPerContainer", calls)?;
+    let longest = u64::try_from(DeploymentLimits::QUEUE_WAIT.end().as_millis()).unwrap_or(u64::MAX);
     Ok(LimitsSpec {
         concurrent_requests_per_replica: concurrent.and_then(|number| u32::try_from(number).ok()),
-        queue_wait_ms: fields.number("maxQueueWaitMs", 0..=MOST_QUEUE_WAIT_MS)?,
+        queue_wait_ms: fields.number("maxQueueWaitMs", 0..=longest)?,
         scoring_timeout_ms: fields.number("scoringTimeoutMs", 1..=MOST_SCORING_TIMEOUT_MS)?,
         ..base.clone()
     })

@@ -43,7 +43,16 @@ pub fn routes(api: &Api) -> Router<Api> {
         .route("/rp/workspaces/{*path}", any(resource_provider));
     // The SDK looks up addresses before it has a token.
     let open = Router::new().route("/discovery", get(discovery)).route("/discovery/{*path}", get(discovery));
-    api.protect(with_caller, answer::refusal).merge(open)
+    api.protect(with_caller, render).merge(open)
+}
+
+/// Paths of this face, by what they begin with.
+pub const PREFIXES: [&str; 3] = ["/modelmanagement/", "/rp/", "/discovery"];
+
+/// How this face tells a refusal.
+#[must_use]
+pub fn render(refusal: &Refusal) -> Response {
+    answer::refusal(refusal)
 }
 
 async fn discovery(headers: HeaderMap, uri: Uri) -> Response {
