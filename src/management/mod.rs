@@ -42,6 +42,9 @@ fn words(path: &str) -> http::Render {
     if azure_v1::PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
         return azure_v1::render;
     }
+    if path.starts_with(azure_v2::ROOT) {
+        return azure_v2::render;
+    }
     native::render
 }
 

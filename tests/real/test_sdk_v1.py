@@ -41,8 +41,8 @@ def seen(tmp_path_factory, managed, certs, model_url):
     """What every scenario saw, by its name."""
     given = {
         "management": managed.management, "upstream": model_url, "bulk": BULK, "owner": managed.owner,
-        "reader": managed.token_of("Reader"), "contributor": managed.token_of("Contributor"),
-        "stranger": managed.token_without_role(),
+        "reader": managed.token_of("reader", "Reader"), "stranger": managed.token_of("stranger"),
+        "contributor": managed.token_of("contributor", "Contributor"),
     }  # fmt: skip
 
     def run(name, scenario, zone="UTC"):

@@ -9,10 +9,14 @@ mod data_plane;
 #[cfg(test)]
 mod fixtures;
 mod keys;
+mod page;
 mod principals;
+mod project;
+mod replicas;
 mod request;
 mod resource;
 mod roles;
+mod rows;
 mod services;
 mod settings;
 mod store;

@@ -1,7 +1,12 @@
 //! What operations take: preconditions, pages, filters, and how keys and tokens are to be made.
 
+use std::fmt;
+
 use secrecy::SecretString;
 use time::OffsetDateTime;
+
+use crate::management::{Cause, Refusal};
+use crate::store::Expect;
 
 /// What must be true of a resource for a write to happen (`If-Match`, `If-None-Match`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +20,29 @@ pub enum Precondition {
     Present,
     /// It is as it was read.
     Version(u64),
+}
+
+impl Precondition {
+    /// Judges what was found, and gives the condition that keeps it true until the commit. `what` names the resource.
+    ///
+    /// # Errors
+    /// [`Cause::AlreadyExists`] if it must be absent, [`Cause::PreconditionFailed`] if it is not there or not as it was
+    /// read.
+    pub(super) fn judge(self, found: Option<u64>, what: impl fmt::Display) -> Result<Expect, Refusal> {
+        let refused = |message: String| Err(Refusal::new(Cause::PreconditionFailed, message));
+        match (self, found) {
+            (Self::None | Self::Absent, None) => Ok(Expect::Absent),
+            (Self::None | Self::Present, Some(version)) => Ok(Expect::Version(version)),
+            (Self::Version(wanted), Some(version)) if wanted == version => Ok(Expect::Version(version)),
+            (Self::Absent, Some(_)) => {
+                Err(Refusal::new(Cause::AlreadyExists, format!("there is a {what} already")))
+            }
+            (Self::Version(_), Some(_)) => {
+                refused(format!("the {what} was changed since it was read; read it again"))
+            }
+            (Self::Present | Self::Version(_), None) => refused(format!("there is no {what} to be changed")),
+        }
+    }
 }
 
 /// Which part of a list.
@@ -88,4 +116,25 @@ pub struct ActivityFilter {
     pub resource_id: Option<String>,
     /// In this workspace; `None`: the whole log, for which the right is needed on the gateway.
     pub workspace: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_precondition_is_judged_by_what_is_there() {
+        let judge = |precondition: Precondition, found| {
+            precondition.judge(found, "thing").map_err(|refusal| refusal.cause)
+        };
+        assert_eq!(judge(Precondition::None, None), Ok(Expect::Absent));
+        assert_eq!(judge(Precondition::None, Some(3)), Ok(Expect::Version(3)));
+        assert_eq!(judge(Precondition::Absent, None), Ok(Expect::Absent));
+        assert_eq!(judge(Precondition::Absent, Some(3)), Err(Cause::AlreadyExists));
+        assert_eq!(judge(Precondition::Present, None), Err(Cause::PreconditionFailed));
+        assert_eq!(judge(Precondition::Present, Some(3)), Ok(Expect::Version(3)));
+        assert_eq!(judge(Precondition::Version(3), Some(3)), Ok(Expect::Version(3)));
+        assert_eq!(judge(Precondition::Version(2), Some(3)), Err(Cause::PreconditionFailed));
+        assert_eq!(judge(Precondition::Version(2), None), Err(Cause::PreconditionFailed));
+    }
 }

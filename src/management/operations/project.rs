@@ -1,0 +1,356 @@
+//! From what the owner of a service asks for to what the data plane serves. What cannot be served is refused by its field,
+//! so that nothing is stored that could not be put into effect.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::replicas::{MAX_REPLICAS, Replicas};
+use crate::auth::AuthSettings;
+use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, ServiceName, ServiceSpec};
+use crate::limit::{DeploymentLimits, Limits};
+use crate::management::Refusal;
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::route::host_problem;
+
+/// Most deployments of one service.
+const MAX_DEPLOYMENTS: usize = 100;
+/// Most hosts of one service.
+const MAX_HOSTS: usize = 100;
+
+/// The settings of service `name`, let in by `auth`.
+///
+/// # Errors
+/// [`Cause::Invalid`](crate::management::Cause::Invalid) for the first field that cannot be served.
+pub(super) fn project(
+    name: &ServiceName,
+    spec: &ServiceSpec,
+    auth: AuthSettings,
+    replicas: &Replicas,
+) -> Result<ServiceSettings, Refusal> {
+    Ok(ServiceSettings {
+        name: name.clone(),
+        compute_type: spec.compute_type,
+        hosts: hosts(spec)?,
+        auth,
+        at_expiry: spec.at_expiry,
+        limits: client_limits(&spec.limits)?,
+        status_mapping: spec.status_mapping,
+        cors: None,
+        deployments: deployments(name, spec, replicas)?,
+    })
+}
+
+/// The auth mode of `spec`, if services of its compute type can have it here.
+///
+/// # Errors
+/// [`Cause::Invalid`](crate::management::Cause::Invalid) for `auth`.
+pub(super) fn auth_mode(spec: &ServiceSpec) -> Result<AuthMode, Refusal> {
+    let mode = spec.auth_mode();
+    if let Some(problem) = spec.compute_type.refuses(mode) {
+        return Err(Refusal::invalid("auth", problem));
+    }
+    if mode == AuthMode::Oidc {
+        return Err(Refusal::invalid(
+            "auth",
+            "oidc needs an outside issuer, which only a service of the configuration file can name; use key or token",
+        ));
+    }
+    Ok(mode)
+}
+
+fn hosts(spec: &ServiceSpec) -> Result<Vec<Box<str>>, Refusal> {
+    at_most("hosts", spec.hosts.len(), MAX_HOSTS)?;
+    for (i, host) in spec.hosts.iter().enumerate() {
+        let problem = host_problem(host).or_else(|| {
+            spec.hosts[..i].contains(host).then(|| format!("'{host}' is in this list already; remove it"))
+        });
+        if let Some(problem) = problem {
+            return Err(Refusal::invalid(format!("hosts[{i}]"), problem));
+        }
+    }
+    Ok(spec.hosts.iter().map(|host| host.as_str().into()).collect())
+}
+
+fn deployments(
+    name: &ServiceName,
+    spec: &ServiceSpec,
+    replicas: &Replicas,
+) -> Result<Vec<DeploymentSettings>, Refusal> {
+    at_most("deployments", spec.deployments.len(), MAX_DEPLOYMENTS)?;
+    split(spec)?;
+    let deployments = spec.deployments.iter();
+    let deployments = deployments
+        .map(|(own, deployment)| self::deployment((name, spec), own, deployment, replicas))
+        .collect::<Result<Vec<_>, _>>()?;
+    at_most("deployments", deployments.iter().map(|it| it.replicas.len()).sum(), MAX_REPLICAS)
+        .map_err(|refusal| Refusal { message: format!("replicas of all: {}", refusal.message), ..refusal })?;
+    Ok(deployments)
+}
+
+/// Either the whole traffic is divided, or none of it.
+fn split(spec: &ServiceSpec) -> Result<(), Refusal> {
+    for (own, deployment) in &spec.deployments {
+        within(&format!("deployments.{own}.traffic"), deployment.traffic, &(0..=100))?;
+    }
+    let sum: u32 = spec.deployments.values().map(|deployment| u32::from(deployment.traffic)).sum();
+    if sum == 0 || sum == 100 {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "deployments",
+        format!(
+            "the traffic adds up to {sum} percent; make it 100, or 0 on all to take no calls but named ones"
+        ),
+    ))
+}
+
+fn deployment(
+    service: (&ServiceName, &ServiceSpec),
+    name: &ServiceName,
+    spec: &DeploymentSpec,
+    replicas: &Replicas,
+) -> Result<DeploymentSettings, Refusal> {
+    let place = format!("deployments.{name}");
+    at_most(&format!("{place}.replicas"), spec.replicas.len(), MAX_REPLICAS)?;
+    Ok(DeploymentSettings {
+        name: name.clone(),
+        traffic: spec.traffic,
+        limits: deployment_limits(&place, &service.1.limits, &spec.limits)?,
+        replicas: replicas.find(&place, service, spec)?,
+        paths: spec.paths.as_ref().map_or_else(|| Ok(EndpointPaths::default()), |own| paths(&place, own))?,
+    })
+}
+
+fn paths(place: &str, spec: &PathsSpec) -> Result<EndpointPaths, Refusal> {
+    let path = |field: &str, text: &str| {
+        EndpointPaths::parse(text)
+            .map_err(|problem| Refusal::invalid(format!("{place}.paths.{field}"), problem))
+    };
+    Ok(EndpointPaths {
+        score: path("score", &spec.score)?,
+        swagger: path("swagger", &spec.swagger)?,
+        health: path("health", &spec.health)?,
+    })
+}
+
+fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
+    let mut limits = Limits::default();
+    if let Some(size) = spec.body_bytes {
+        limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
+    }
+    Ok(limits)
+}
+
+/// The service's limits with the deployment's own over them.
+fn deployment_limits(
+    place: &str,
+    service: &LimitsSpec,
+    own: &LimitsSpec,
+) -> Result<DeploymentLimits, Refusal> {
+    if own.body_bytes.is_some() {
+        return Err(Refusal::invalid(
+            format!("{place}.limits.body_bytes"),
+            "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
+        ));
+    }
+    let mut limits = DeploymentLimits::default();
+    lay_over(&mut limits, "limits", service)?;
+    lay_over(&mut limits, &format!("{place}.limits"), own)?;
+    Ok(limits)
+}
+
+fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Result<(), Refusal> {
+    let wait = |field: &str, millis: u64, bounds: RangeInclusive<Duration>| {
+        let allowed = in_millis(bounds.start())..=in_millis(bounds.end());
+        within(&format!("{place}.{field}"), millis, &allowed).map(Duration::from_millis)
+    };
+    if let Some(millis) = spec.scoring_timeout_ms {
+        limits.upstream.first_byte = wait("scoring_timeout_ms", millis, DeploymentLimits::ANSWER)?;
+    }
+    if let Some(millis) = spec.idle_timeout_ms {
+        limits.upstream.idle = wait("idle_timeout_ms", millis, DeploymentLimits::ANSWER)?;
+    }
+    if let Some(millis) = spec.queue_wait_ms {
+        limits.admission.queue_wait = wait("queue_wait_ms", millis, DeploymentLimits::QUEUE_WAIT)?;
+    }
+    if let Some(count) = spec.concurrent_requests_per_replica {
+        let field = format!("{place}.concurrent_requests_per_replica");
+        limits.admission.per_replica = Some(within(&field, count, &DeploymentLimits::PER_REPLICA)?);
+    }
+    Ok(())
+}
+
+fn in_millis(duration: &Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `value`, if it is within `bounds`.
+pub(super) fn within<T: PartialOrd + Display>(
+    field: &str,
+    value: T,
+    bounds: &RangeInclusive<T>,
+) -> Result<T, Refusal> {
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    let problem = format!("{value} is out of range; allowed are {} to {}", bounds.start(), bounds.end());
+    Err(Refusal::invalid(field, problem))
+}
+
+/// Refuses a list that is too long.
+pub(super) fn at_most(field: &str, length: usize, most: usize) -> Result<(), Refusal> {
+    if length <= most {
+        return Ok(());
+    }
+    Err(Refusal::invalid(field, format!("has {length} entries; at most {most} are allowed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::catalog::ComputeType;
+    use crate::management::Cause;
+
+    fn project_json(spec: Value) -> Result<ServiceSettings, Refusal> {
+        let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
+        let name = ServiceName::parse("iris").unwrap();
+        project(&name, &spec, AuthSettings::None, &Replicas::new(None))
+    }
+
+    fn with(field: &str, value: Value) -> Value {
+        let mut spec = json!({
+            "compute_type": "AKS",
+            "deployments": {"blue": {"traffic": 100, "replicas": ["http://127.0.0.1:5001"]}},
+        });
+        let mut place = &mut spec;
+        let mut fields = field.split('.').peekable();
+        while let Some(name) = fields.next() {
+            let next = place.as_object_mut().unwrap().entry(name).or_insert_with(|| json!({}));
+            if fields.peek().is_none() {
+                *next = value.clone();
+            }
+            place = next;
+        }
+        spec
+    }
+
+    #[track_caller]
+    fn refused(spec: Value, target: &str) {
+        let refusal = project_json(spec.clone()).unwrap_err();
+        assert_eq!((refusal.cause, refusal.target.as_deref()), (Cause::Invalid, Some(target)), "{spec}");
+    }
+
+    #[test]
+    fn a_bare_service_has_the_defaults_of_the_configuration() {
+        let settings = project_json(json!({"compute_type": "ACI"})).unwrap();
+        assert_eq!(settings.limits, Limits::default());
+        assert!(settings.deployments.is_empty() && settings.hosts.is_empty() && settings.cors.is_none());
+        let settings = project_json(with("hosts", json!(["iris.example.org"]))).unwrap();
+        assert_eq!(*settings.hosts, ["iris.example.org".into()]);
+        let blue = &settings.deployments[0];
+        assert_eq!(
+            (blue.traffic, blue.limits, &blue.paths),
+            (100, DeploymentLimits::default(), &EndpointPaths::default())
+        );
+        assert_eq!(blue.limits.admission.per_replica, None, "no limit unless one is asked for");
+    }
+
+    #[test]
+    fn the_limits_of_a_deployment_go_before_those_of_its_service() {
+        let mut spec = with(
+            "limits",
+            json!({"body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000, "queue_wait_ms": 0}),
+        );
+        spec["deployments"]["blue"]["limits"] =
+            json!({"scoring_timeout_ms": 3000, "concurrent_requests_per_replica": 1});
+        let settings = project_json(spec).unwrap();
+        assert_eq!(settings.limits.body_bytes, 7);
+        let limits = settings.deployments[0].limits;
+        assert_eq!(limits.upstream.first_byte, Duration::from_secs(3));
+        assert_eq!(limits.upstream.idle, Duration::from_secs(2));
+        assert_eq!(limits.admission.queue_wait, Duration::ZERO);
+        assert_eq!(limits.admission.per_replica, Some(1));
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_named_by_its_field() {
+        for (field, value) in [
+            ("limits.body_bytes", json!(0)),
+            ("limits.scoring_timeout_ms", json!(0)),
+            ("limits.scoring_timeout_ms", json!(86_400_001)),
+            ("limits.queue_wait_ms", json!(600_001)),
+            ("limits.concurrent_requests_per_replica", json!(0)),
+            ("deployments.blue.limits.idle_timeout_ms", json!(u64::MAX)),
+            ("deployments.blue.limits.body_bytes", json!(1)),
+            ("deployments.blue.traffic", json!(101)),
+        ] {
+            refused(with(field, value), field);
+        }
+        for (path, target) in [
+            (json!({"score": "score"}), "deployments.blue.paths.score"),
+            (json!({"health": "/?"}), "deployments.blue.paths.health"),
+        ] {
+            refused(with("deployments.blue.paths", path), target);
+        }
+        refused(with("hosts", json!(["a", "A"])), "hosts[1]");
+        refused(with("hosts", json!(["a", "a"])), "hosts[1]");
+        refused(with("hosts", json!(vec!["a"; 101])), "hosts");
+        refused(
+            with("deployments.blue.replicas", json!(["http://h", "h:1"])),
+            "deployments.blue.replicas[1]",
+        );
+    }
+
+    #[test]
+    fn traffic_is_divided_whole_or_not_at_all() {
+        let split = |traffic: &[u8]| {
+            let deployments: serde_json::Map<_, _> = traffic
+                .iter()
+                .enumerate()
+                .map(|(i, traffic)| {
+                    (format!("dep{i}"), json!({"traffic": traffic, "replicas": ["http://127.0.0.1:5001"]}))
+                })
+                .collect();
+            with("deployments", deployments.into())
+        };
+        for good in [&[][..], &[0], &[0, 0], &[100], &[90, 10], &[100, 0]] {
+            assert!(project_json(split(good)).is_ok(), "{good:?}");
+        }
+        for bad in [&[50][..], &[90, 5], &[100, 1]] {
+            refused(split(bad), "deployments");
+        }
+    }
+
+    #[test]
+    fn counts_are_bounded() {
+        let replicas: Vec<_> = (0..600).map(|port| format!("http://h:{}", port + 1)).collect();
+        let deployments = |count: usize, replicas: &[String]| {
+            let deployments: serde_json::Map<_, _> =
+                (0..count).map(|i| (format!("dep{i}"), json!({"replicas": replicas}))).collect();
+            with("deployments", deployments.into())
+        };
+        assert!(project_json(deployments(100, &replicas[..1])).is_ok());
+        refused(deployments(101, &replicas[..1]), "deployments");
+        refused(deployments(2, &replicas), "deployments");
+        let many: Vec<_> = (0..1001).map(|port| format!("http://h:{}", port + 1)).collect();
+        refused(deployments(1, &many), "deployments.dep0.replicas");
+    }
+
+    #[test]
+    fn a_mode_that_cannot_be_had_is_refused_with_the_reason() {
+        let mode = |compute_type, auth| {
+            let spec = ServiceSpec { auth, ..ServiceSpec::new(compute_type) };
+            auth_mode(&spec).map_err(|refusal| refusal.message)
+        };
+        assert_eq!(mode(ComputeType::Aci, None), Ok(AuthMode::None));
+        assert_eq!(mode(ComputeType::Aks, None), Ok(AuthMode::Key));
+        assert_eq!(mode(ComputeType::Managed, Some(AuthMode::Token)), Ok(AuthMode::Token));
+        let refused = mode(ComputeType::Aci, Some(AuthMode::Token)).unwrap_err();
+        assert!(refused.contains("not available on ACI"));
+        let refused = mode(ComputeType::Managed, Some(AuthMode::Oidc)).unwrap_err();
+        assert!(refused.contains("configuration file"));
+    }
+}
