@@ -73,15 +73,14 @@ def of(seen):
 
 
 def test_a_service_is_deployed_as_it_was_described(of, managed):
-    deployed = of("aks")["deployed"]
-    assert deployed == {
+    assert of("aks")["deployed"] == {
         "class": "AksWebservice", "state": "Healthy", "tags": {"team": "flowers"}, "description": "irises",
         "uri": f"https://127.0.0.1:{managed.port}/api/v1/service/svc-aks/score",
         "swagger_uri": f"https://127.0.0.1:{managed.port}/api/v1/service/svc-aks/swagger.json",
         "namespace": "models", "concurrent": 4, "queue": 700, "timeout": 90_000, "cpu": 1, "auth": [True, False],
         "autoscaler": {"autoscaleEnabled": True, "minReplicas": 2, "maxReplicas": 10, "refreshPeriodInSeconds": 1,
                        "targetUtilization": 70},
-        "compute": "k", "created": "tzutc()" if deployed["created"] == "tzutc()" else "UTC",
+        "compute": "k",
     }  # fmt: skip
     assert of("aks")["run"] == SETOSA
     assert of("aks")["without a key"] == 401
@@ -96,8 +95,6 @@ def test_a_key_is_replaced_and_the_other_one_stays_good(of):
 
 def test_a_switch_from_key_to_token_is_one_change(of):
     aks = of("aks")
-    assert "Response Code: 400" in aks["both modes"] or "cannot both be" in aks["both modes"]
-    assert aks["run after both modes"] == SETOSA
     assert aks["modes after the switch"] == [False, True]
     assert aks["key after the switch"] == 401
     assert aks["token opens"] == 200
@@ -123,7 +120,7 @@ def test_what_is_deleted_is_gone(of):
     aks = of("aks")
     assert "WebserviceNotFound" in aks["deleted"]
     assert aks["deleted again"] is None
-    assert "404" in aks["run after delete"]
+    assert aks["called after delete"] == 404
     for name in ("aci", "endpoint", "roles"):
         assert "WebserviceNotFound" in of(name)["deleted"]
 
@@ -172,19 +169,13 @@ def test_tokens_open_in_every_time_zone(of, name):
     assert token["keys do not open"] == 401
 
 
-def test_a_token_says_when_it_ends_as_the_sdk_expects(of):
+def test_a_token_says_when_to_get_the_next_one(of):
     token = of("utc")["token"]
-    assert token["tokenType"] == "Bearer"
-    now = time.time()
-    refresh, expiry = token["refreshAfter"], token["expiryOn"]
-    assert now - TIMEOUT_SECONDS < seconds(refresh) < seconds(expiry)
-    assert seconds(expiry) > now
-
-
-def seconds(text):
-    import datetime
-
-    return datetime.datetime.fromisoformat(str(text)).replace(tzinfo=datetime.timezone.utc).timestamp()
+    assert token["type"] == "Bearer"
+    assert time.time() - TIMEOUT_SECONDS < token["refresh after"] < token["expiry"]
+    assert token["expiry"] > time.time()
+    # What the SDK makes of these times depends on the zone; what it was sent does not.
+    assert abs(of("west")["token"]["expiry"] - token["expiry"]) < TIMEOUT_SECONDS
 
 
 def test_lists_are_filtered_and_paged(of):
@@ -214,15 +205,16 @@ def test_a_reader_reads_and_gets_a_token(of):
 
 def test_who_has_no_role_sees_nothing(of):
     roles = of("roles")
-    assert "Response Code: 403" in roles["stranger"] or "WebserviceNotFound" in roles["stranger"]
+    assert "Response Code: 403" in roles["stranger"]
     assert "Response Code: 401" in roles["nobody"]
-    assert roles["contributor"] == ["", 2] or roles["contributor"] == [None, 2]
+    assert roles["contributor"] == [True, 2]
 
 
 def test_what_is_wrong_is_refused_by_its_name_and_changes_nothing(of):
     odd = of("odd")
     assert "WebserviceNotFound" in odd["missing"] and "WebserviceNotFound" in odd["not made"]
     assert "cannot both be on" in odd["both modes"]
+    assert odd["both modes by patch"][0] == 400 and "cannot both be on" in odd["both modes by patch"][1]
     assert "scoringTimeoutMs" in odd["too slow"] and "300000" in odd["too slow"]
     status, body, description = odd["half a patch"]
     assert (status, description) == (400, None)
