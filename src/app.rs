@@ -24,6 +24,7 @@ use crate::telemetry::{Metrics, RecordSink, Telemetry};
 pub struct Gateway {
     bound: Bound,
     lifecycle: Lifecycle,
+    publisher: Arc<Publisher>,
     reloader: Arc<Reloader>,
     telemetry: Telemetry,
     metrics: Arc<Metrics>,
@@ -58,7 +59,7 @@ impl Gateway {
         let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
         let jwks = JwksRegistry::default();
         show_key_sets(&metrics, jwks.clone());
-        let publisher = Publisher::start(config, Arc::clone(&metrics), jwks.clone())?;
+        let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
         let observe = match config.observe {
             Some(observe) => {
                 let address = observe.address;
@@ -81,9 +82,10 @@ impl Gateway {
             phases: lifecycle.watch(),
         };
         let workers = plane.start(sockets.per_worker)?;
-        let reloader = Arc::new(Reloader::new(source, loaded, publisher, Arc::clone(&metrics)));
+        let reloader = Arc::new(Reloader::new(source, loaded, Arc::clone(&publisher), Arc::clone(&metrics)));
 
         lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));
+        lifecycle::spawn("retired snapshots", reap(Arc::clone(&publisher)));
         lifecycle::spawn("config watch", control::watch(Arc::clone(&reloader)));
         if let Some((_, listener)) = observe {
             let observe = Observe {
@@ -94,7 +96,7 @@ impl Gateway {
             lifecycle::spawn("observe", observe.serve(listener));
         }
         lifecycle.advance(Phase::Running);
-        Ok(Self { bound, lifecycle, reloader, telemetry, metrics, workers, limits })
+        Ok(Self { bound, lifecycle, publisher, reloader, telemetry, metrics, workers, limits })
     }
 
     /// Where the gateway listens.
@@ -107,6 +109,12 @@ impl Gateway {
     #[must_use]
     pub fn reloader(&self) -> Arc<Reloader> {
         Arc::clone(&self.reloader)
+    }
+
+    /// The one who publishes what the data plane serves.
+    #[must_use]
+    pub fn publisher(&self) -> Arc<Publisher> {
+        Arc::clone(&self.publisher)
     }
 
     /// Opens the record file anew, after a rotation.
@@ -267,10 +275,20 @@ fn run_worker(worker: &Rc<Worker>, listening: Vec<Listening>, phases: PhaseRecei
 /// Tasks polled before the reactor is asked again (tokio's default).
 const EVENT_INTERVAL: u32 = 61;
 
-/// Closes upstream connections that have rested too long.
+/// Frees snapshots that the data plane has let go of.
+async fn reap(publisher: Arc<Publisher>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        publisher.reap();
+    }
+}
+
+/// Closes upstream connections that have rested too long, and lets go of a snapshot that another one has replaced, which
+/// without calls nobody else would.
 async fn sweep(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
+        drop(worker.snapshot());
         worker.pools.sweep(Instant::now());
     }
 }

@@ -18,7 +18,7 @@ pub enum Reason {
     AuthMissing,
     /// A credential that this service does not take.
     AuthInvalid,
-    /// A token past its time.
+    /// A credential past its time.
     AuthExpired,
     /// The gateway cannot judge the credential just now.
     AuthUnavailable,
@@ -196,7 +196,7 @@ pub enum Kind {
     AuthMissing,
     /// A credential that this service does not take.
     AuthInvalid,
-    /// A token past its time.
+    /// A credential past its time.
     AuthExpired,
     /// The gateway cannot judge the credential just now.
     AuthUnavailable,

@@ -1,5 +1,6 @@
 //! Tokens that were verified once, so that a warm one costs a digest and a look-up.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -12,58 +13,56 @@ const MAX_TOKENS: usize = 10_000;
 
 /// Verified tokens by the SHA-256 of the whole token: two tokens share an entry only if they are equal to the last byte.
 ///
-/// An entry belongs to the generation of keys that verified it and is worth nothing under another one.
+/// An entry belongs to the generation of keys that verified it and is worth nothing under another one. The table is made with
+/// the first entry: an empty one has some 500 bytes per CPU, and most of many services are idle.
 #[derive(Default)]
 pub(super) struct TokenCache {
-    tokens: DashMap<Digest, Entry>,
+    tokens: OnceLock<DashMap<Digest, Entry>>,
 }
 
 struct Entry {
-    verified: Verified,
+    verified: Arc<Verified>,
     generation: u64,
 }
 
 impl TokenCache {
     /// What the keys of `generation` found out about the token; whether it still lasts is for the caller to ask.
-    pub(super) fn get(&self, token: &Digest, generation: u64) -> Option<Verified> {
-        let entry = self.tokens.get(token)?;
-        (entry.generation == generation).then(|| entry.verified.clone())
+    pub(super) fn get(&self, token: &Digest, generation: u64) -> Option<Arc<Verified>> {
+        let entry = self.tokens.get()?.get(token)?;
+        (entry.generation == generation).then(|| Arc::clone(&entry.verified))
     }
 
     /// Remembers a verified token. When the place is used up, what is over or of another generation goes; if that
     /// does not free half of it, everything does, so that room is not sought again at each insertion.
-    pub(super) fn insert(&self, token: Digest, verified: Verified, generation: u64, now: Duration) {
-        if self.tokens.len() >= MAX_TOKENS {
-            self.tokens.retain(|_, entry| entry.generation == generation && !entry.verified.is_over(now));
-            if self.tokens.len() > MAX_TOKENS / 2 {
-                self.tokens.clear();
+    pub(super) fn insert(&self, token: Digest, verified: Arc<Verified>, generation: u64, now: Duration) {
+        let tokens = self.tokens.get_or_init(DashMap::default);
+        if tokens.len() >= MAX_TOKENS {
+            tokens.retain(|_, entry| entry.generation == generation && !entry.verified.is_over(now));
+            if tokens.len() > MAX_TOKENS / 2 {
+                tokens.clear();
             }
         }
         let entry = Entry { verified, generation };
-        self.tokens.insert(token, entry);
+        tokens.insert(token, entry);
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.tokens.len()
+        self.tokens.get().map_or(0, DashMap::len)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{NOW, claims};
+    use super::super::fixtures::{ISSUER, NOW, SERVICE, claims};
     use super::super::{claims::Expected, sha256};
     use super::*;
 
-    fn verified(exp: u64) -> Verified {
-        let expected = Expected {
-            issuer: super::super::fixtures::ISSUER.into(),
-            audience: super::super::fixtures::SERVICE.into(),
-            leeway: Duration::ZERO,
-        };
+    fn verified(exp: u64) -> Arc<Verified> {
+        let expected = Expected { issuer: ISSUER, audience: SERVICE, leeway: Duration::ZERO };
         let claims = claims(&[("exp", &exp.to_string())]);
         let claims = serde_json::from_str(&claims).unwrap();
-        expected.judge(claims, Duration::from_secs(NOW)).unwrap()
+        Arc::new(expected.judge(claims, Duration::from_secs(NOW)).unwrap())
     }
 
     fn digest(number: usize) -> Digest {

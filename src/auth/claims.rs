@@ -8,6 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::jws::{invalid, present};
+use super::settings::Revoked;
 use crate::error::{Error, Kind};
 use crate::telemetry::record::Principal;
 
@@ -29,19 +30,25 @@ pub(super) struct Claims {
     nbf: Option<NumericDate>,
     #[serde(default, deserialize_with = "present")]
     iat: Option<NumericDate>,
+    #[serde(default, deserialize_with = "present")]
+    jti: Option<String>,
 }
 
 /// What a verifier wants of claims.
-pub(super) struct Expected {
-    pub(super) issuer: Box<str>,
-    pub(super) audience: Box<str>,
+#[derive(Clone, Copy)]
+pub(super) struct Expected<'a> {
+    pub(super) issuer: &'a str,
+    pub(super) audience: &'a str,
     pub(super) leeway: Duration,
 }
 
 /// Whom a token lets in, and until when.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Verified {
     subject: Arc<str>,
+    id: Option<Box<str>>,
+    /// Since the epoch.
+    issued: Option<Duration>,
     /// Since the epoch; the leeway is in it.
     until: Duration,
 }
@@ -57,14 +64,14 @@ enum Audience {
 #[derive(Clone, Copy)]
 struct NumericDate(Duration);
 
-impl Expected {
+impl Expected<'_> {
     /// Judges the claims of a token whose signature is good; `now` is counted from the epoch. Time comes last, so
     /// that "expired" is said only of a token that was once good here.
     pub(super) fn judge(&self, claims: Claims, now: Duration) -> Result<Verified, Error> {
-        if claims.iss.as_deref() != Some(&*self.issuer) {
+        if claims.iss.as_deref() != Some(self.issuer) {
             return Err(invalid("the token is not of this service's issuer (iss)"));
         }
-        if !claims.aud.is_some_and(|aud| aud.names(&self.audience)) {
+        if !claims.aud.is_some_and(|aud| aud.names(self.audience)) {
             return Err(invalid("the token is not for this service (aud)"));
         }
         let subject = claims.sub.filter(|sub| subject_problem(sub).is_none());
@@ -83,7 +90,12 @@ impl Expected {
         if claims.iat.is_some_and(|iat| iat.0 > latest) {
             return Err(invalid("the token was issued in the future (iat)"));
         }
-        Ok(Verified { subject: subject.into(), until: exp.0.saturating_add(self.leeway) })
+        Ok(Verified {
+            subject: subject.into(),
+            id: claims.jti.map(Into::into),
+            issued: claims.iat.map(|iat| iat.0),
+            until: exp.0.saturating_add(self.leeway),
+        })
     }
 }
 
@@ -98,6 +110,18 @@ impl Verified {
 
     pub(super) fn is_over(&self, now: Duration) -> bool {
         now >= self.until
+    }
+}
+
+impl Revoked {
+    /// Refuses a token that was taken back.
+    pub(super) fn judge(&self, token: &Verified) -> Result<(), Error> {
+        let is_listed = token.id.as_ref().is_some_and(|id| self.tokens.contains(id));
+        let is_of_old = |until: &u64| token.issued.is_none_or(|issued| issued.as_secs() <= *until);
+        if is_listed || self.principals.get(&*token.subject).is_some_and(is_of_old) {
+            return Err(invalid("the token has been revoked"));
+        }
+        Ok(())
     }
 }
 

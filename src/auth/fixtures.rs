@@ -10,9 +10,11 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::settings::TokenSettings;
+use super::settings::{Revoked, TokenSettings};
+use super::signing::{MintRequest, SigningKey, mint};
 use crate::catalog::ServiceName;
 use crate::error::{Error, Kind};
 use crate::telemetry::record::Principal;
@@ -37,6 +39,7 @@ pub(super) struct Signer {
 /// A P-256 key as the configuration has it, and the same key to sign odd tokens with.
 pub(super) struct OwnKey {
     pub(super) settings: TokenSettings,
+    pub(super) signing: SigningKey,
     pub(super) public: Vec<u8>,
     pub(super) signer: Signer,
 }
@@ -86,21 +89,28 @@ pub(super) fn assert_verdict(outcome: &Result<Principal, Error>, refused: Option
 impl OwnKey {
     pub(super) fn new() -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let pem = pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref());
+        let signing = SigningKey::from_pkcs8(pair.to_pkcs8v1().unwrap().as_ref()).unwrap();
         Self {
-            settings: settings(&pem),
+            settings: TokenSettings {
+                issuer: ISSUER.to_owned(),
+                keys: vec![signing.public().clone()],
+                leeway: Duration::from_secs(LEEWAY),
+                revoked: Arc::new(Revoked::default()),
+            },
             public: pair.public_key().as_ref().to_vec(),
+            signing,
             signer: Signer::ecdsa("ES256", "P-256", pair),
         }
     }
-}
 
-pub(super) fn settings(pem: &str) -> TokenSettings {
-    TokenSettings {
-        issuer: ISSUER.to_owned(),
-        signing_key: pem.into(),
-        lifetime: Duration::from_secs(3600),
-        leeway: Duration::from_secs(LEEWAY),
+    /// Asks for a token of an hour for [`SERVICE`].
+    pub(super) fn request<'a>(&self, subject: &'a str, now: u64) -> MintRequest<'a> {
+        let lifetime = Duration::from_secs(3600);
+        MintRequest { issuer: ISSUER, audience: SERVICE, subject, lifetime, now: at(now) }
+    }
+
+    pub(super) fn mint(&self, subject: &str, now: u64) -> String {
+        mint(&self.signing, &self.request(subject, now)).unwrap().token.expose_secret().to_owned()
     }
 }
 

@@ -1,8 +1,14 @@
-//! Static keys: two per service, both valid, kept as digests only.
+//! Static keys: two per service, both valid, known by their digests only.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretString};
 use subtle::{Choice, ConstantTimeEq};
 
+use super::claims::since_epoch;
 use super::settings::KeySettings;
 use super::{BuildError, Digest, sha256};
 use crate::error::{Error, Kind};
@@ -11,69 +17,159 @@ use crate::telemetry::record::Principal;
 /// Longest key, in bytes; with its scheme it still fits the longest header that is looked at.
 const MAX_LEN: usize = 8 * 1024;
 
-/// The SHA-256 digests of a service's keys. Which key was wrong, or how nearly it was right, shows in neither answer nor time.
-pub struct KeyPair {
-    primary: Digest,
-    secondary: Option<Digest>,
+/// The SHA-256 of a key, and how long the key opens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyDigest {
+    digest: Digest,
+    not_after: Option<SystemTime>,
 }
 
-impl KeyPair {
-    pub(super) fn new(settings: &KeySettings) -> Result<Self, BuildError> {
-        let secondary = settings.secondary.as_ref();
-        Ok(Self {
-            primary: digest_of("keys.primary", &settings.primary)?,
-            secondary: secondary.map(|key| digest_of("keys.secondary", key)).transpose()?,
-        })
+impl KeyDigest {
+    /// The digest of a key that does not expire.
+    ///
+    /// # Errors
+    /// The key is empty, longer than 8192 bytes, or holds what a header cannot carry.
+    pub fn of(key: &SecretString) -> Result<Self, BuildError> {
+        let key = key.expose_secret().as_bytes();
+        if key.is_empty() || key.len() > MAX_LEN {
+            return Err(BuildError::new("keys", "a key has 1 to 8192 bytes"));
+        }
+        if !key.iter().all(u8::is_ascii_graphic) {
+            return Err(BuildError::new(
+                "keys",
+                "a key holds visible ASCII characters only (no blanks, no line ends), since it travels in a header",
+            ));
+        }
+        Ok(Self { digest: sha256(key), not_after: None })
     }
 
-    pub(super) fn verify(&self, key: &[u8]) -> Result<Principal, Error> {
-        let digest = sha256(key);
-        let has_secondary = Choice::from(u8::from(self.secondary.is_some()));
-        // Both comparisons always, so that the time does not tell which key was used.
-        let primary = digest.ct_eq(&self.primary);
-        let secondary = digest.ct_eq(&self.secondary.unwrap_or_default()) & has_secondary;
-        if primary.into() {
-            Ok(Principal::Key("primary"))
-        } else if secondary.into() {
-            Ok(Principal::Key("secondary"))
-        } else {
-            Err(Error::new(Kind::AuthInvalid, "the key is not one of this service's keys"))
+    /// A key known by the SHA-256 of its bytes. From `not_after` on it is refused as expired; `None`: never.
+    #[must_use]
+    pub const fn from_parts(digest: [u8; 32], not_after: Option<SystemTime>) -> Self {
+        Self { digest, not_after }
+    }
+
+    /// The SHA-256 of the key's bytes, as [`Self::from_parts`] takes it.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+}
+
+/// Without the digest: those of weak keys are worth guessing at.
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyDigest").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+/// When a key last let somebody in, to the second. Goes with the digest from snapshot to snapshot; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct KeyUse(Arc<AtomicU64>);
+
+impl KeyUse {
+    /// `None`: not since the process started.
+    #[must_use]
+    pub fn last(&self) -> Option<SystemTime> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            seconds => Some(UNIX_EPOCH + Duration::from_secs(seconds)),
+        }
+    }
+
+    /// All workers share the place: it is written once a second and only read in between.
+    fn note(&self, now: SystemTime) {
+        let second = since_epoch(now).as_secs();
+        if self.0.load(Relaxed) != second {
+            self.0.store(second, Relaxed);
         }
     }
 }
 
-fn digest_of(field: &'static str, key: &SecretString) -> Result<Digest, BuildError> {
-    let key = key.expose_secret().as_bytes();
-    if key.is_empty() || key.len() > MAX_LEN {
-        return Err(BuildError::new(field, "a key has 1 to 8192 bytes"));
+/// A service's keys. Which key was wrong, or how nearly it was right, shows in neither answer nor time.
+pub struct KeyPair {
+    primary: Slot,
+    secondary: Option<Slot>,
+}
+
+struct Slot {
+    key: KeyDigest,
+    used: KeyUse,
+}
+
+impl KeyPair {
+    /// The last use of a key that was in `before` goes on.
+    pub(super) fn new(settings: &KeySettings, before: Option<&Self>) -> Self {
+        let slot = |key: KeyDigest| {
+            let known = before.and_then(|before| before.slots().find(|slot| slot.key.digest == key.digest));
+            Slot { key, used: known.map(|slot| slot.used.clone()).unwrap_or_default() }
+        };
+        Self { primary: slot(settings.primary), secondary: settings.secondary.map(slot) }
     }
-    if !key.iter().all(u8::is_ascii_graphic) {
-        return Err(BuildError::new(
-            field,
-            "a key holds visible ASCII characters only (no blanks, no line ends), since it travels in a header",
-        ));
+
+    /// When each key last let somebody in: primary, secondary.
+    #[must_use]
+    pub fn last_use(&self) -> [Option<SystemTime>; 2] {
+        [self.primary.used.last(), self.secondary.as_ref().and_then(|slot| slot.used.last())]
     }
-    Ok(sha256(key))
+
+    pub(super) fn verify(&self, key: &[u8], now: SystemTime) -> Result<Principal, Error> {
+        let digest = sha256(key);
+        let secondary = self.secondary.as_ref();
+        let has_secondary = Choice::from(u8::from(secondary.is_some()));
+        let secondary_digest = secondary.map(|slot| slot.key.digest).unwrap_or_default();
+        // Both comparisons always, so that the time does not tell which key was used.
+        let is_primary = digest.ct_eq(&self.primary.key.digest);
+        let is_secondary = digest.ct_eq(&secondary_digest) & has_secondary;
+        match (bool::from(is_primary), bool::from(is_secondary), secondary) {
+            (true, _, _) => self.primary.admit("primary", now),
+            (false, true, Some(slot)) => slot.admit("secondary", now),
+            _ => Err(Error::new(Kind::AuthInvalid, "the key is not one of this service's keys")),
+        }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        std::iter::once(&self.primary).chain(&self.secondary)
+    }
+}
+
+impl Slot {
+    fn admit(&self, id: &'static str, now: SystemTime) -> Result<Principal, Error> {
+        if self.key.not_after.is_some_and(|not_after| now >= not_after) {
+            return Err(Error::new(Kind::AuthExpired, "the key has expired"));
+        }
+        self.used.note(now);
+        Ok(Principal::Key(id))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::{NOW, at};
     use super::*;
 
-    fn pair(primary: &str, secondary: Option<&str>) -> Result<KeyPair, BuildError> {
-        KeyPair::new(&KeySettings { primary: primary.into(), secondary: secondary.map(Into::into) })
+    fn digest(key: &str) -> KeyDigest {
+        KeyDigest::of(&key.into()).unwrap()
+    }
+
+    fn settings(primary: &str, secondary: Option<&str>) -> KeySettings {
+        KeySettings { primary: digest(primary), secondary: secondary.map(digest) }
+    }
+
+    fn pair(primary: &str, secondary: Option<&str>) -> KeyPair {
+        KeyPair::new(&settings(primary, secondary), None)
     }
 
     #[test]
     fn both_keys_open_and_are_told_apart() {
-        let keys = pair("first", Some("second")).unwrap();
-        assert_eq!(keys.verify(b"first").unwrap(), Principal::Key("primary"));
-        assert_eq!(keys.verify(b"second").unwrap(), Principal::Key("secondary"));
+        let keys = pair("first", Some("second"));
+        assert_eq!(keys.verify(b"first", at(NOW)).unwrap(), Principal::Key("primary"));
+        assert_eq!(keys.verify(b"second", at(NOW)).unwrap(), Principal::Key("secondary"));
     }
 
     #[test]
     fn every_wrong_key_gets_the_same_answer() {
-        let keys = pair("first", None).unwrap();
+        let keys = pair("first", None);
         let huge = [b'a'; 16 * 1024];
         for wrong in [
             &b""[..],
@@ -91,20 +187,48 @@ mod tests {
             &[0; 32],
             &huge,
         ] {
-            let error = keys.verify(wrong).unwrap_err();
+            let error = keys.verify(wrong, at(NOW)).unwrap_err();
             assert_eq!(error.kind, Kind::AuthInvalid);
             assert_eq!(error.message, "the key is not one of this service's keys");
             assert_eq!(error.detail, None);
         }
+        assert_eq!(keys.last_use(), [None, None], "a wrong key is no use of a right one");
     }
 
     #[test]
-    fn a_key_that_no_header_carries_is_refused_by_name() {
+    fn a_key_that_no_header_carries_is_refused() {
         for bad in ["", "two words", "line\n", "\u{e9}", &"a".repeat(8193)] {
-            assert_eq!(pair(bad, None).err().unwrap().field, "keys.primary");
-            let error = pair("good", Some(bad)).err().unwrap();
-            assert_eq!(error.field, "keys.secondary");
+            let error = KeyDigest::of(&bad.into()).unwrap_err();
             assert!(!error.to_string().contains("two words"));
         }
+    }
+
+    #[test]
+    fn a_key_expires_by_itself_and_the_other_one_stays() {
+        let secondary = KeyDigest::from_parts(sha256(b"second"), Some(at(NOW)));
+        let settings = KeySettings { primary: digest("first"), secondary: Some(secondary) };
+        let keys = KeyPair::new(&settings, None);
+        assert!(keys.verify(b"second", at(NOW - 1)).is_ok());
+        let error = keys.verify(b"second", at(NOW)).unwrap_err();
+        assert_eq!(error.kind, Kind::AuthExpired);
+        assert!(keys.verify(b"first", at(NOW)).is_ok());
+        assert_eq!(keys.last_use(), [Some(at(NOW)), Some(at(NOW - 1))], "a refusal is no use");
+    }
+
+    #[test]
+    fn the_last_use_goes_with_the_key_and_not_with_the_place() {
+        let first = pair("one", Some("two"));
+        first.verify(b"one", at(NOW)).unwrap();
+        first.verify(b"two", at(NOW + 5)).unwrap();
+        let next = KeyPair::new(&settings("two", Some("three")), Some(&first));
+        assert_eq!(next.last_use(), [Some(at(NOW + 5)), None]);
+        // A call that began under the old snapshot still counts.
+        first.verify(b"two", at(NOW + 6)).unwrap();
+        assert_eq!(next.last_use(), [Some(at(NOW + 6)), None]);
+    }
+
+    #[test]
+    fn debug_output_does_not_show_the_digest() {
+        assert_eq!(format!("{:?}", digest("first")), "KeyDigest { not_after: None, .. }");
     }
 }

@@ -13,7 +13,9 @@ mod jwks;
 mod jws;
 mod key;
 mod oidc;
+mod outside;
 mod settings;
+mod signing;
 mod token;
 
 use std::borrow::Cow;
@@ -27,10 +29,14 @@ use crate::error::Error;
 use crate::telemetry::record::Principal;
 
 pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
-pub use key::KeyPair;
+pub use key::{KeyDigest, KeyPair, KeyUse};
 pub use oidc::OidcVerifier;
-pub use settings::{AuthSettings, JwksSource, KeySettings, OidcSettings, TokenSettings};
-pub use token::{MintError, TokenVerifier, mint};
+pub use outside::{OutsideClaims, OutsideIssuer, OutsideSettings};
+pub use settings::{
+    AuthSettings, IssuerSettings, JwksSource, KeySettings, OidcSettings, Revoked, TokenSettings,
+};
+pub use signing::{MintError, MintRequest, Minted, PublicKey, SigningKey, mint};
+pub use token::TokenVerifier;
 
 /// The one way in which callers of a service prove who they are.
 pub enum Authenticator {
@@ -45,19 +51,20 @@ pub enum Authenticator {
 }
 
 impl Authenticator {
-    /// Builds the authenticator of `service`. Key sets are taken from (or announced to) `jwks`.
+    /// Builds the authenticator of `service`. Key sets are taken from (or announced to) `jwks`; of the one that was there
+    /// `before`, nothing goes on but when its keys were last used.
     ///
     /// # Errors
-    /// Names the setting that cannot be used: a key that no header can carry, a signing key that is not P-256, a URL
-    /// that is neither `https` nor loopback.
+    /// Names the setting that cannot be used: no key to verify with, a URL that is neither `https` nor loopback.
     pub fn new(
         settings: &AuthSettings,
         service: &ServiceName,
         jwks: &JwksRegistry,
+        before: Option<&Self>,
     ) -> Result<Self, BuildError> {
         Ok(match settings {
             AuthSettings::None => Self::None,
-            AuthSettings::Key(keys) => Self::Key(KeyPair::new(keys)?),
+            AuthSettings::Key(keys) => Self::Key(KeyPair::new(keys, before.and_then(Self::keys))),
             AuthSettings::Token(tokens) => Self::Token(TokenVerifier::new(tokens, service)?),
             AuthSettings::Oidc(oidc) => Self::Oidc(OidcVerifier::new(oidc, jwks)?),
         })
@@ -74,7 +81,16 @@ impl Authenticator {
         }
     }
 
-    /// Who sent `headers`. Only the `Authorization` header counts (RFC 6750, section 2.1); a key in the query never does.
+    /// The key pair, if that is the mode.
+    #[must_use]
+    pub const fn keys(&self) -> Option<&KeyPair> {
+        match self {
+            Self::Key(keys) => Some(keys),
+            _ => None,
+        }
+    }
+
+    /// Who sent `headers` at the time `now`. Only the `Authorization` header counts (RFC 6750, section 2.1); a key in the query never does.
     ///
     /// Waits in one case alone: an outside token signed by a key that the set at hand does not hold may wait up to two
     /// seconds for the set to be fetched again.
@@ -82,15 +98,12 @@ impl Authenticator {
     /// # Errors
     /// `AuthMissing`, `AuthInvalid` or `AuthExpired` when the caller is to blame, `AuthUnavailable` when the issuer's
     /// keys cannot be had.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Error> {
+    pub async fn authenticate(&self, headers: &HeaderMap, now: SystemTime) -> Result<Principal, Error> {
         match self {
             Self::None => Ok(Principal::Anonymous),
-            Self::Key(keys) => keys.verify(bearer::credential(headers)?),
-            Self::Token(tokens) => tokens.verify(bearer::credential(headers)?, SystemTime::now()),
-            Self::Oidc(oidc) => {
-                let token = bearer::credential(headers)?;
-                oidc.verify(token, SystemTime::now()).await
-            }
+            Self::Key(keys) => keys.verify(bearer::credential(headers)?, now),
+            Self::Token(tokens) => tokens.verify(bearer::credential(headers)?, now),
+            Self::Oidc(oidc) => oidc.verify(bearer::credential(headers)?, now).await,
         }
     }
 }
@@ -141,12 +154,12 @@ mod tests {
     use futures_util::FutureExt;
     use http::header::AUTHORIZATION;
 
-    use super::fixtures::{OwnKey, service};
+    use super::fixtures::{NOW, OwnKey, at, service};
     use super::*;
     use crate::error::Kind;
 
     fn build(settings: &AuthSettings) -> Authenticator {
-        Authenticator::new(settings, &service(), &JwksRegistry::default()).unwrap()
+        Authenticator::new(settings, &service(), &JwksRegistry::default(), None).unwrap()
     }
 
     /// The outcome, which none of these modes may have to wait for.
@@ -156,20 +169,19 @@ mod tests {
             headers.insert(AUTHORIZATION, value.parse().unwrap());
         }
         headers.insert("x-api-key", "first".parse().unwrap());
-        let outcome = authenticator.authenticate(&headers).now_or_never();
+        let outcome = authenticator.authenticate(&headers, at(NOW)).now_or_never();
         outcome.unwrap().map_err(|error| error.kind)
     }
 
     fn keys() -> AuthSettings {
-        AuthSettings::Key(KeySettings { primary: "first".into(), secondary: Some("second".into()) })
+        let digest = |key: &str| KeyDigest::of(&key.into()).unwrap();
+        AuthSettings::Key(KeySettings { primary: digest("first"), secondary: Some(digest("second")) })
     }
 
     #[test]
     fn each_mode_asks_for_its_own_credential_and_no_other() {
         let own = OwnKey::new();
-        let now = SystemTime::now();
-        let token = mint(&own.settings, &service(), "ann", None, now).unwrap();
-        let token = format!("Bearer {token}");
+        let token = format!("Bearer {}", own.mint("ann", NOW));
         let ann = Ok(Principal::Subject("ann".into()));
         let (none, key) = (build(&AuthSettings::None), build(&keys()));
         let tokens = build(&AuthSettings::Token(Arc::new(own.settings)));
@@ -202,7 +214,7 @@ mod tests {
         fn shared<T: Send + Sync>(_: &T) {}
         let (none, headers) = (build(&AuthSettings::None), HeaderMap::new());
         shared(&none);
-        let future = none.authenticate(&headers);
+        let future = none.authenticate(&headers, at(NOW));
         assert!(size_of_val(&future) <= 768, "{} bytes", size_of_val(&future));
     }
 }

@@ -19,7 +19,9 @@ const TYPES: [Option<&str>; 3] = [None, Some("JWT"), Some("at+jwt")];
 /// Verifies tokens of one outside issuer for one audience.
 pub struct OidcVerifier {
     jwks: Arc<Jwks>,
-    expected: Expected,
+    issuer: Box<str>,
+    audience: Box<str>,
+    leeway: Duration,
     /// Here and not with the key set, which services of other audiences may share; a change of the set still empties
     /// it at once, since each entry counts under its own generation of keys only.
     cache: TokenCache,
@@ -35,11 +37,9 @@ impl OidcVerifier {
         }
         Ok(Self {
             jwks: registry.get(&settings.jwks)?,
-            expected: Expected {
-                issuer: settings.issuer.as_str().into(),
-                audience: settings.audience.as_str().into(),
-                leeway: settings.leeway,
-            },
+            issuer: settings.issuer.as_str().into(),
+            audience: settings.audience.as_str().into(),
+            leeway: settings.leeway,
             cache: TokenCache::default(),
         })
     }
@@ -96,7 +96,8 @@ impl OidcVerifier {
             Lookup::Unnamed => return Err(invalid("the token must name its key (kid)")),
         };
         let claims = jws.verify(&keys)?;
-        let verified = self.expected.judge(claims, now)?;
+        let expected = Expected { issuer: &self.issuer, audience: &self.audience, leeway: self.leeway };
+        let verified = Arc::new(expected.judge(claims, now)?);
         let principal = verified.admit(now)?;
         self.cache.insert(*digest, verified, set.generation(), now);
         Ok(principal)

@@ -1,58 +1,38 @@
-//! The gateway's own tokens: ES256 JWTs for one service, minted here and verified here.
+//! Verifies the gateway's own tokens: ES256 JWTs for one service, signed by one of the gateway's keys.
 
-use std::fmt;
-use std::time::{Duration, SystemTime};
-
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::cache::TokenCache;
-use super::claims::{Expected, since_epoch, subject_problem};
+use super::claims::{Expected, since_epoch};
 use super::jws::{Jws, VerifyKey, invalid};
 use super::settings::TokenSettings;
+use super::signing::TYPE;
 use super::{BuildError, sha256};
 use crate::catalog::ServiceName;
 use crate::error::Error;
 use crate::telemetry::record::Principal;
 
-/// `typ` of our tokens for services. Tokens for other purposes carry another one and open no service.
-const TYPE: &str = "JWT";
-
-/// A verifier has one key for life: its cache never sees a second generation.
+/// A verifier has its keys and revocations for life: its cache never sees a second generation of them.
 const GENERATION: u64 = 0;
 
 /// Verifies the gateway's own tokens for one service.
 pub struct TokenVerifier {
-    key: VerifyKey,
-    expected: Expected,
+    settings: Arc<TokenSettings>,
+    audience: Arc<str>,
     cache: TokenCache,
 }
 
 impl TokenVerifier {
-    pub(super) fn new(settings: &TokenSettings, service: &ServiceName) -> Result<Self, BuildError> {
+    pub(super) fn new(settings: &Arc<TokenSettings>, service: &ServiceName) -> Result<Self, BuildError> {
         if settings.issuer.is_empty() {
             return Err(BuildError::new("tokens.issuer", "must not be empty"));
         }
-        let signing_key = SigningKey::parse(&settings.signing_key)?;
-        Ok(Self {
-            key: VerifyKey {
-                kid: Some(signing_key.kid.into()),
-                algorithms: vec![Algorithm::ES256],
-                key: DecodingKey::from_ec_der(&signing_key.public),
-            },
-            expected: Expected {
-                issuer: settings.issuer.as_str().into(),
-                audience: service.as_str().into(),
-                leeway: settings.leeway,
-            },
-            cache: TokenCache::default(),
-        })
+        if settings.keys.is_empty() {
+            return Err(BuildError::new("tokens.signing_key", "there is no key to verify tokens with"));
+        }
+        let settings = Arc::clone(settings);
+        Ok(Self { settings, audience: service.shared(), cache: TokenCache::default() })
     }
 
     pub(super) fn verify(&self, token: &[u8], now: SystemTime) -> Result<Principal, Error> {
@@ -62,140 +42,51 @@ impl TokenVerifier {
             return warm.admit(now);
         }
         let jws = Jws::parse(token)?;
-        if jws.kid().is_some_and(|kid| self.key.kid.as_deref() != Some(kid)) {
-            return Err(invalid("the token is signed by an unknown key (kid)"));
-        }
+        let key = self.key(jws.kid())?;
         if !jws.is_of_type(&[Some(TYPE)]) {
             return Err(invalid("the token is not of the type JWT (typ)"));
         }
-        let claims = jws.verify(&[&self.key])?;
-        let verified = self.expected.judge(claims, now)?;
+        let claims = jws.verify(&[key])?;
+        let expected = Expected {
+            issuer: &self.settings.issuer,
+            audience: &self.audience,
+            leeway: self.settings.leeway,
+        };
+        let verified = Arc::new(expected.judge(claims, now)?);
+        self.settings.revoked.judge(&verified)?;
         let principal = verified.admit(now)?;
         self.cache.insert(digest, verified, GENERATION, now);
         Ok(principal)
     }
-}
 
-/// Signs a token that lets `subject` call `service` from `now` on for `lifetime` (`None`: as configured).
-///
-/// # Errors
-/// The signing key is not a P-256 private key, or the subject is empty, too long or holds control characters.
-pub fn mint(
-    settings: &TokenSettings,
-    service: &ServiceName,
-    subject: &str,
-    lifetime: Option<Duration>,
-    now: SystemTime,
-) -> Result<String, MintError> {
-    if let Some(problem) = subject_problem(subject) {
-        return Err(MintError::Subject(problem));
-    }
-    let signing_key = SigningKey::parse(&settings.signing_key).map_err(MintError::Key)?;
-    let mut header = Header::new(Algorithm::ES256);
-    header.typ = Some(TYPE.to_owned());
-    header.kid = Some(signing_key.kid);
-    let issued = since_epoch(now).as_secs();
-    let claims = MintedClaims {
-        iss: &settings.issuer,
-        sub: subject,
-        aud: service.as_str(),
-        iat: issued,
-        nbf: issued,
-        exp: issued.saturating_add(lifetime.unwrap_or(settings.lifetime).as_secs()),
-        jti: uuid::Uuid::new_v4(),
-    };
-    jsonwebtoken::encode(&header, &claims, &signing_key.private).map_err(|_| MintError::Signing)
-}
-
-/// Why no token was signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MintError {
-    /// The configured signing key cannot be used.
-    Key(BuildError),
-    /// The subject cannot be one, and why.
-    Subject(&'static str),
-    /// The cryptographic library failed.
-    Signing,
-}
-
-impl fmt::Display for MintError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(error) => error.fmt(f),
-            Self::Subject(problem) => f.write_str(problem),
-            Self::Signing => f.write_str("signing the token failed"),
+    /// The key that a token names; a lone one need not be named.
+    fn key(&self, kid: Option<&str>) -> Result<&VerifyKey, Error> {
+        match (kid, &*self.settings.keys) {
+            (None, [only]) => Ok(only.verify_key()),
+            (None, _) => Err(invalid("the token must name its key (kid)")),
+            (Some(kid), keys) => {
+                let named = keys.iter().find(|key| **key.kid() == *kid);
+                named
+                    .map(|key| key.verify_key())
+                    .ok_or_else(|| invalid("the token is signed by an unknown key (kid)"))
+            }
         }
     }
-}
-
-impl std::error::Error for MintError {}
-
-#[derive(Serialize)]
-struct MintedClaims<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    aud: &'a str,
-    iat: u64,
-    nbf: u64,
-    exp: u64,
-    #[serde(serialize_with = "as_text")]
-    jti: uuid::Uuid,
-}
-
-fn as_text<S: serde::Serializer>(id: &uuid::Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
-}
-
-/// `tokens.signing_key`, read.
-struct SigningKey {
-    private: EncodingKey,
-    /// The uncompressed point: 4, x, y.
-    public: Vec<u8>,
-    kid: String,
-}
-
-impl SigningKey {
-    fn parse(pem: &SecretString) -> Result<Self, BuildError> {
-        let refused = || {
-            BuildError::new(
-                "tokens.signing_key",
-                "needs the PEM of a P-256 private key (PKCS#8 or SEC 1); \
-                 'openssl ecparam -name prime256v1 -genkey -noout' makes one",
-            )
-        };
-        let der = PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| refused())?;
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let pair = EcdsaKeyPair::from_private_key_der(algorithm, der.secret_der()).map_err(|_| refused())?;
-        let pkcs8 = pair.to_pkcs8v1().map_err(|_| refused())?;
-        let public = pair.public_key().as_ref();
-        Ok(Self {
-            private: EncodingKey::from_ec_der(pkcs8.as_ref()),
-            public: public.into(),
-            kid: thumbprint(public),
-        })
-    }
-}
-
-/// The RFC 7638 thumbprint of a P-256 public key in its uncompressed form.
-fn thumbprint(public: &[u8]) -> String {
-    let (x, y) = public[1..].split_at((public.len() - 1) / 2);
-    let jwk = format!(
-        r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#,
-        URL_SAFE_NO_PAD.encode(x),
-        URL_SAFE_NO_PAD.encode(y)
-    );
-    URL_SAFE_NO_PAD.encode(sha256(jwk.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Duration;
 
-    use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der};
     use aws_lc_rs::hmac;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use secrecy::ExposeSecret;
     use serde_json::json;
 
     use super::super::fixtures::*;
+    use super::super::{MintRequest, Revoked, mint};
     use super::*;
     use crate::error::Kind;
 
@@ -203,7 +94,7 @@ mod tests {
     const EXPIRED: Option<Kind> = Some(Kind::AuthExpired);
 
     fn verifier(key: &OwnKey) -> TokenVerifier {
-        TokenVerifier::new(&key.settings, &service()).unwrap()
+        TokenVerifier::new(&Arc::new(key.settings.clone()), &service()).unwrap()
     }
 
     #[track_caller]
@@ -222,7 +113,7 @@ mod tests {
     fn a_minted_token_opens_its_service_until_it_expires() {
         let key = OwnKey::new();
         let verifier = verifier(&key);
-        let token = mint(&key.settings, &service(), "ann", None, at(NOW)).unwrap();
+        let token = key.mint("ann", NOW);
         for (time, refused) in [
             (NOW - LEEWAY - 1, INVALID),
             (NOW - LEEWAY, None),
@@ -234,14 +125,8 @@ mod tests {
             assert_verdict(&outcome, refused, &format!("at {time}"));
         }
         let other = ServiceName::parse("iris-2").unwrap();
-        let other = TokenVerifier::new(&key.settings, &other).unwrap();
+        let other = TokenVerifier::new(&Arc::new(key.settings.clone()), &other).unwrap();
         check(&other, &token, INVALID, "another service");
-
-        let header = jsonwebtoken::decode_header(&token).unwrap();
-        assert_eq!(header.typ.as_deref(), Some("JWT"));
-        assert_eq!(header.kid.as_deref(), verifier.key.kid.as_deref());
-        let again = mint(&key.settings, &service(), "ann", None, at(NOW)).unwrap();
-        assert_ne!(token, again, "each has its own jti");
     }
 
     #[test]
@@ -325,7 +210,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         let attacker = OwnKey::new();
-        let kid = verifier.key.kid.as_deref().unwrap();
+        let kid = &**key.signing.public().kid();
         let header = |more: &str| format!(r#"{{"alg":"ES256","typ":"JWT"{more}}}"#);
         let jwk = format!(r#","jwk":{}"#, attacker.signer.jwk);
         let urls = format!(r#","jku":"{url}","x5u":"{url}","x5c":["AAAA"]"#);
@@ -498,56 +383,69 @@ mod tests {
     #[test]
     fn a_new_signing_key_ends_warm_tokens() {
         let old = OwnKey::new();
-        let token = mint(&old.settings, &service(), "ann", None, at(NOW)).unwrap();
+        let token = old.mint("ann", NOW);
         check(&verifier(&old), &token, None, "under its own key");
         check(&verifier(&OwnKey::new()), &token, INVALID, "under the next key");
     }
 
     #[test]
-    fn signing_keys_are_p256_in_pkcs8_or_sec1() {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let sec1: EcPrivateKeyRfc5915Der<'_> = pair.private_key().as_der().unwrap();
-        let sec1 = pem("EC PRIVATE KEY", sec1.as_ref());
-        // What 'openssl ecparam -genkey' writes without '-noout'.
-        let with_parameters =
-            format!("{}{sec1}", pem("EC PARAMETERS", &[6, 8, 42, 134, 72, 206, 61, 3, 1, 7]));
-        for good in [&sec1, &with_parameters] {
-            let settings = settings(good);
-            let token = mint(&settings, &service(), "ann", None, at(NOW)).unwrap();
-            let verifier = TokenVerifier::new(&settings, &service()).unwrap();
-            check(&verifier, &token, None, "SEC 1");
+    fn keys_overlap_while_they_are_rotated() {
+        let (old, new) = (OwnKey::new(), OwnKey::new());
+        let both = vec![new.signing.public().clone(), old.signing.public().clone()];
+        let both = TokenSettings { keys: both, ..old.settings.clone() };
+        let both = TokenVerifier::new(&Arc::new(both), &service()).unwrap();
+        for key in [&old, &new] {
+            check(&both, &key.mint("ann", NOW), None, "a key of the two");
+            check(&both, &key.signer.token(None, &claims(&[])), INVALID, "which of the two?");
         }
-        let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let public = pem("PUBLIC KEY", &OwnKey::new().public);
-        for bad in ["", "secret", &p384.serialize_pem(), &ed25519.serialize_pem(), &public] {
-            let error = TokenVerifier::new(&settings(bad), &service()).err().unwrap();
-            assert_eq!(error.field, "tokens.signing_key");
-            assert!(!error.to_string().contains("secret"));
-            let error = mint(&settings(bad), &service(), "ann", None, at(NOW)).unwrap_err();
-            assert!(matches!(error, MintError::Key(_)));
-        }
+        let misnamed = old.signer.token(Some(new.signing.public().kid()), &claims(&[]));
+        check(&both, &misnamed, INVALID, "the other key's name");
+        check(&both, &OwnKey::new().mint("ann", NOW), INVALID, "neither");
+        let none = TokenSettings { keys: vec![], ..old.settings };
+        assert!(TokenVerifier::new(&Arc::new(none), &service()).is_err());
     }
 
     #[test]
-    fn only_subjects_that_a_verifier_takes_are_minted() {
+    fn a_revoked_token_and_a_revoked_principal_are_refused_and_told_why() {
         let key = OwnKey::new();
-        for bad in ["", "a\u{7}b", &"x".repeat(256)] {
-            let error = mint(&key.settings, &service(), bad, None, at(NOW)).unwrap_err();
-            assert!(matches!(error, MintError::Subject(_)), "{bad}");
+        let revoked = Revoked {
+            tokens: ["lost".into()].into(),
+            principals: [("ann".into(), NOW - 10), ("bob".into(), NOW)].into(),
+        };
+        let settings = TokenSettings { revoked: Arc::new(revoked), ..key.settings.clone() };
+        let verifier = TokenVerifier::new(&Arc::new(settings), &service()).unwrap();
+        let after = (NOW - 9).to_string();
+        let (at_it, within) = ((NOW - 10).to_string(), format!("{}.9", NOW - 10));
+        for (edits, refused) in [
+            (&[("jti", "\"lost\"")][..], true),
+            (&[("jti", "\"Lost\"")], false),
+            (&[("jti", "")], false),
+            (&[("iat", &*after)], false),
+            (&[("iat", &*at_it)], true),
+            (&[("iat", &*within)], true),
+            (&[("iat", "")], true),
+            (&[("sub", "\"bob\"")], true),
+        ] {
+            let token = key.signer.token(None, &claims(edits));
+            let outcome = verifier.verify(token.as_bytes(), at(NOW));
+            let message = outcome.err().map(|error| (error.kind, error.message));
+            let expected = refused.then_some((Kind::AuthInvalid, "the token has been revoked".into()));
+            assert_eq!(message, expected, "{edits:?}");
         }
-        let short = Some(Duration::from_secs(5));
-        let token = mint(&key.settings, &service(), "ann", short, at(NOW - LEEWAY - 5)).unwrap();
-        check(&verifier(&key), &token, EXPIRED, "minted for the past");
+        let expired = key.signer.token(None, &claims(&[("jti", "\"lost\""), ("exp", "0")]));
+        check(&verifier, &expired, INVALID, "revoked goes before expired");
+        for odd in ["7", "null", "[]"] {
+            let token = key.signer.token(None, &claims(&[("jti", odd)]));
+            check(&verifier, &token, INVALID, "an id is a string");
+        }
     }
 
-    /// RFC 7638's rule for EC keys, on the key of RFC 7515, appendix A.3; the expected value was computed apart.
     #[test]
-    fn the_kid_is_the_jwk_thumbprint() {
-        let x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
-        let y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
-        let octets = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
-        let public = [vec![4], octets(x), octets(y)].concat();
-        assert_eq!(thumbprint(&public), "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U");
+    fn a_token_minted_for_the_past_is_over() {
+        let key = OwnKey::new();
+        let request =
+            MintRequest { lifetime: Duration::from_secs(5), ..key.request("ann", NOW - LEEWAY - 5) };
+        let token = mint(&key.signing, &request).unwrap().token;
+        check(&verifier(&key), token.expose_secret(), EXPIRED, "minted for the past");
     }
 }

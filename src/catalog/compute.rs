@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where Azure would have run the service; decides defaults, the shape of the URI and the status mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ComputeType {
     /// Azure Container Instances web service (SDK v1).
     #[serde(rename = "ACI")]
@@ -18,7 +19,7 @@ pub enum ComputeType {
 }
 
 /// How callers prove who they are; a service has exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMode {
     /// Everybody may call.
@@ -32,7 +33,7 @@ pub enum AuthMode {
 }
 
 /// Whether statuses of the model and the gateway are rewritten as Azure's front end would.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StatusMapping {
     /// As the compute type's own front end does.

@@ -1,8 +1,10 @@
 //! Names of services and deployments: the one spelling that hosts, paths, records and metrics can all carry.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A service's or deployment's name: `^[a-z]([-a-z0-9]*[a-z0-9])?$`, 3 to 32 bytes (the rule of the Azure SDKs).
@@ -75,6 +77,21 @@ impl<'de> Deserialize<'de> for ServiceName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for ServiceName {
+    fn schema_name() -> Cow<'static, str> {
+        "Name".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[a-z]([-a-z0-9]*[a-z0-9])?$",
+            "minLength": Self::MIN_LEN,
+            "maxLength": Self::MAX_LEN,
+        })
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
 use super::{AuthMode, ComputeType, ServiceName, StatusMapping};
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceEntry {
     /// What callers name.
     pub name: ServiceName,
@@ -23,7 +24,7 @@ pub struct ServiceEntry {
 }
 
 /// What the owner of a service asks for. Unset fields take the default of the compute type.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// Decides defaults, URI, status mapping, and which actions its operations need.
@@ -91,7 +92,7 @@ impl ServiceSpec {
 }
 
 /// One version of a service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeploymentSpec {
     /// Percent of the traffic, 0 to 100. Over all deployments they add up to 100, or to 0: then only calls that name
@@ -117,7 +118,7 @@ pub struct DeploymentSpec {
 }
 
 /// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PathsSpec {
     /// Default `/score`.
@@ -135,7 +136,7 @@ impl Default for PathsSpec {
 }
 
 /// Sizes and waits; unset ones are the gateway's defaults. The same names and bounds as `limits` in the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsSpec {
     /// Largest request body, in bytes.
@@ -156,7 +157,7 @@ pub struct LimitsSpec {
 }
 
 /// What becomes of an answer under way when the credential that began it ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AtExpiry {
     /// It goes on to its end.
@@ -167,7 +168,7 @@ pub enum AtExpiry {
 }
 
 /// Which of a service's two keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeySlot {
     /// `primaryKey`

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 /// A workspace as its maker describes it. Its name is unique on one gateway.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkspaceSpec {
     /// Azure subscription id that SDK clients name it by.
@@ -22,22 +23,24 @@ pub struct WorkspaceSpec {
 }
 
 /// Who made and changed something, and when.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Provenance {
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub created_at: OffsetDateTime,
     /// By which principal.
     pub created_by: String,
     /// When it was last changed.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub updated_at: OffsetDateTime,
     /// By which principal.
     pub updated_by: String,
 }
 
 /// Where something comes from, which decides who may change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// The configuration file: read-only in the API.
@@ -47,7 +50,7 @@ pub enum Origin {
 }
 
 /// A workspace of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkspaceEntry {
     /// 3 to 33 letters, digits, `-` and `_`; compared without regard to case.
     pub name: String,
@@ -60,7 +63,7 @@ pub struct WorkspaceEntry {
 }
 
 /// Where a role is held.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The whole gateway, every workspace included.
@@ -70,7 +73,7 @@ pub enum Scope {
 }
 
 /// Whom a role is given to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Grantee {
     /// One principal: the subject of a management token or of an outside issuer's token.
@@ -80,7 +83,7 @@ pub enum Grantee {
 }
 
 /// A role held by somebody somewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoleAssignment {
     /// Name of the assignment: a UUID, chosen by the maker or the gateway.
     pub id: String,
@@ -95,7 +98,7 @@ pub struct RoleAssignment {
 }
 
 /// A role made by an owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomRole {
     /// 3 to 64 letters, digits, blanks, `-` and `_`; no built-in role has it.
     pub name: String,

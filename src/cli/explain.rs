@@ -144,7 +144,7 @@ fn route(
         tls.check_authority(&host)?;
     }
     let services = config.services.iter().enumerate();
-    let routes = RouteTable::new(services.map(|(place, s)| (s.name.clone(), s.hosts.clone(), place)));
+    let routes = RouteTable::new(services.map(|(place, s)| (&s.name, &*s.hosts, place)));
     let routed = routes.find(&host, &target)?;
     Ok((host, target, routed))
 }

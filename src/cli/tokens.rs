@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use secrecy::ExposeSecret;
 
-use crate::auth::{self, AuthSettings, TokenSettings};
+use crate::auth::{self, AuthSettings, IssuerSettings, MintRequest};
 use crate::control::config::{self, Config};
 use crate::proxy::ServiceSettings;
 
@@ -39,12 +40,18 @@ pub(super) fn mint(mint: &Mint, out: &mut dyn Write) -> anyhow::Result<ExitCode>
         Err(problems) => bail!("the configuration is not usable:\n{problems}"),
     };
     let service = find(&loaded.config, &mint.service)?;
-    let AuthSettings::Token(tokens) = &service.auth else {
+    let (AuthSettings::Token(_), Some(issuer)) = (&service.auth, &loaded.config.tokens) else {
         bail!("--service: {} does not take tokens of this gateway (auth: token)", mint.service);
     };
-    let token = auth::mint(tokens, &service.name, &mint.subject, mint.lifetime, SystemTime::now())
-        .context("the token cannot be signed")?;
-    writeln!(out, "{token}")?;
+    let request = MintRequest {
+        issuer: &issuer.issuer,
+        audience: service.name.as_str(),
+        subject: &mint.subject,
+        lifetime: mint.lifetime.unwrap_or(issuer.lifetime),
+        now: SystemTime::now(),
+    };
+    let minted = auth::mint(&issuer.signing_key, &request).context("the token cannot be signed")?;
+    writeln!(out, "{}", minted.token.expose_secret())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -58,7 +65,7 @@ fn find<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a ServiceSetting
 /// A lifetime within the bounds of `tokens.lifetime`.
 fn parse_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = config::parse_duration(text)?;
-    if TokenSettings::LIFETIMES.contains(&lifetime) {
+    if IssuerSettings::LIFETIMES.contains(&lifetime) {
         Ok(lifetime)
     } else {
         Err("out of range; allowed are 1s to 720h".to_owned())

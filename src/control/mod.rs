@@ -1,5 +1,6 @@
 //! The control plane: reads the configuration, builds snapshots of it, publishes them, and shows how that went.
 
+mod build;
 pub mod config;
 mod observe;
 mod publish;

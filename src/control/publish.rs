@@ -1,57 +1,139 @@
-//! From a configuration to a snapshot: builds the whole, keeps what did not change, swaps it in at once.
+//! The publisher: puts the services of the configuration and of the management plane together into one snapshot, and swaps
+//! it in at once.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 
-use crate::auth::{Authenticator, JwksRegistry};
+use crate::auth::{JwksRegistry, KeyPair};
 use crate::catalog::ServiceName;
-use crate::limit::Admission;
 use crate::listener::ListenerSettings;
-use crate::proxy::{
-    Deployment, DeploymentSettings, ListenerState, PreparedCors, Service, ServiceSettings, Snapshot,
-};
-use crate::route::{RouteTable, Split};
+use crate::proxy::{ListenerState, Service, ServiceChanges, ServiceSettings, Snapshot};
+use crate::route::RouteTable;
 use crate::telemetry::Metrics;
 use crate::tls::{self, TlsError};
-use crate::upstream::Replica;
 
+use super::build;
 use super::config::Config;
 
-/// Builds snapshots and publishes them to the data plane.
+/// Builds snapshots and publishes them to the data plane. Reload and management plane share it; one of them publishes at a
+/// time.
 pub struct Publisher {
     metrics: Arc<Metrics>,
     jwks: JwksRegistry,
     published: Arc<ArcSwap<Snapshot>>,
+    sources: Mutex<Sources>,
+}
+
+/// What a snapshot is put together from.
+struct Sources {
+    listeners: Arc<[ListenerState]>,
+    /// In the order of the configuration.
+    declared: Vec<Arc<Service>>,
+    managed: BTreeMap<ServiceName, Arc<Service>>,
+    /// Managed services that a declared one has the name or a host of, as far as they were told of.
+    shadowed: BTreeSet<ServiceName>,
+    /// Snapshots that a worker or a call may still hold. Kept here, so that the last one to let go, who has to free them, is
+    /// never a worker.
+    retired: Vec<Arc<Snapshot>>,
 }
 
 impl Publisher {
-    /// Publishes the first snapshot.
+    /// Publishes the first snapshot: the services of `config`.
     ///
     /// # Errors
     /// What of the configuration cannot be built.
     pub fn start(config: &Config, metrics: Arc<Metrics>, jwks: JwksRegistry) -> Result<Self, PublishError> {
-        let nothing =
-            Snapshot { generation: 0, routes: RouteTable::new([]), services: vec![], listeners: vec![] };
-        let first = build(config, &nothing, &metrics, &jwks)?;
-        let published = Arc::new(ArcSwap::from_pointee(first));
-        Ok(Self { metrics, jwks, published })
+        let nothing = Snapshot {
+            generation: 0,
+            routes: RouteTable::new([]),
+            services: vec![],
+            listeners: Arc::default(),
+        };
+        let sources = Sources {
+            listeners: Arc::default(),
+            declared: vec![],
+            managed: BTreeMap::new(),
+            shadowed: BTreeSet::new(),
+            retired: vec![],
+        };
+        let published = Arc::new(ArcSwap::from_pointee(nothing));
+        let publisher = Self { metrics, jwks, published, sources: Mutex::new(sources) };
+        publisher.publish(config)?;
+        Ok(publisher)
     }
 
-    /// Replaces the running snapshot by one of `config`; returns its generation. Requests under way keep the one they
-    /// began with. Only one caller at a time.
+    /// Replaces what the running snapshot has of the configuration by `config`, managed services stay; returns the new
+    /// generation. Requests under way keep the snapshot they began with. Reads certificate files.
     ///
     /// # Errors
     /// What of the configuration cannot be built; the running snapshot stays.
     pub fn publish(&self, config: &Config) -> Result<u64, PublishError> {
-        let next = build(config, &self.published.load(), &self.metrics, &self.jwks)?;
-        let generation = next.generation;
-        self.published.store(Arc::new(next));
+        let mut sources = self.lock();
+        let running = self.published.load();
+        let services = config.services.iter();
+        let declared = services
+            .map(|settings| build::service(settings, running.service(settings.name.as_str()), &self.jwks))
+            .collect::<Result<_, _>>()?;
+        drop(running);
+        let listeners = listeners(&sources.listeners, &config.listeners)?;
+        for listener in &*listeners {
+            let shown = listener.tls.iter().flat_map(|tls| tls.certificates.certificates());
+            let named: Vec<_> =
+                shown.map(|certificate| (certificate.name(), certificate.not_after)).collect();
+            let named = named.iter().map(|(name, not_after)| (name.as_str(), *not_after));
+            self.metrics.certificates().serves(&listener.settings.name, named);
+        }
+        sources.declared = declared;
+        sources.listeners = listeners;
+        let generation = self.swap(&mut sources);
         // A key set file may be what has changed.
         self.jwks.refresh();
         Ok(generation)
+    }
+
+    /// Makes `changes` to the managed services, all at once; returns the new generation. Names and hosts of managed services
+    /// are distinct; one that has the name or a host of a declared service is left out for as long as that is there.
+    /// Requests under way keep the snapshot they began with.
+    ///
+    /// # Errors
+    /// A service that cannot be built; nothing has changed then.
+    pub fn apply(&self, changes: ServiceChanges) -> Result<u64, PublishError> {
+        let mut sources = self.lock();
+        let ServiceChanges { upsert, remove } = changes;
+        let built = upsert.into_iter().map(|settings| {
+            let service = build::service(&settings, sources.managed.get(&settings.name), &self.jwks)?;
+            Ok((settings.name.clone(), service))
+        });
+        let built = built.collect::<Result<Vec<_>, PublishError>>()?;
+        for name in remove {
+            sources.managed.remove(&name);
+        }
+        sources.managed.extend(built);
+        Ok(self.swap(&mut sources))
+    }
+
+    /// When the keys of a running service last let somebody in, to the second: primary, secondary. `None`: no such service,
+    /// or its auth mode is another one.
+    #[must_use]
+    pub fn key_use(&self, service: &ServiceName) -> Option<[Option<SystemTime>; 2]> {
+        let running = self.published.load();
+        running.service(service.as_str())?.authenticator.keys().map(KeyPair::last_use)
+    }
+
+    /// The services of the configuration that runs, in its order.
+    #[must_use]
+    pub fn declared(&self) -> Vec<Arc<ServiceSettings>> {
+        self.lock().declared.iter().map(|service| Arc::clone(&service.settings)).collect()
+    }
+
+    /// Number of the running snapshot.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.published.load().generation
     }
 
     /// Where the data plane looks.
@@ -59,9 +141,84 @@ impl Publisher {
     pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.published)
     }
+
+    /// Frees snapshots that nobody holds any more; returns how many are still held. Publishing does it as well; to be called
+    /// now and then, so that the last one retired does not wait for the next change.
+    pub fn reap(&self) -> usize {
+        match self.sources.try_lock() {
+            Ok(mut sources) => sources.reap(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().reap(),
+            // Whoever holds the lock publishes.
+            Err(TryLockError::WouldBlock) => 0,
+        }
+    }
+
+    fn swap(&self, sources: &mut Sources) -> u64 {
+        let generation = self.generation() + 1;
+        let retired = self.published.swap(Arc::new(sources.snapshot(generation)));
+        sources.retired.push(retired);
+        sources.reap();
+        generation
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        // What a panic leaves behind is what runs or what was asked for last: each is whole.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// What of a checked configuration still could not be built: a file changed between the check and the build.
+impl Sources {
+    fn snapshot(&mut self, generation: u64) -> Snapshot {
+        let mut services = Vec::with_capacity(self.declared.len() + self.managed.len());
+        services.extend(self.declared.iter().cloned());
+        let names: HashSet<_> = self.declared.iter().map(|service| &service.settings.name).collect();
+        let hosts: HashSet<_> = self.declared.iter().flat_map(|service| &service.settings.hosts).collect();
+        let mut shadowed = BTreeSet::new();
+        for (name, service) in &self.managed {
+            if names.contains(name) || service.settings.hosts.iter().any(|host| hosts.contains(host)) {
+                shadowed.insert(name.clone());
+            } else {
+                services.push(Arc::clone(service));
+            }
+        }
+        for service in shadowed.difference(&self.shadowed) {
+            tracing::warn!(%service, "a managed service is left out: the configuration has its name or one of its hosts");
+        }
+        self.shadowed = shadowed;
+        let routes = services.iter().enumerate();
+        let routes = routes.map(|(place, service)| (&service.settings.name, &*service.settings.hosts, place));
+        let routes = RouteTable::new(routes);
+        Snapshot { generation, routes, services, listeners: Arc::clone(&self.listeners) }
+    }
+
+    /// A count of one is this list's own: nobody can get at the snapshot any more.
+    fn reap(&mut self) -> usize {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retired.len()
+    }
+}
+
+/// The listeners of `new`, with their certificates read again. Connections know their listener by its place, which the order
+/// in the file must not change.
+fn listeners(
+    before: &[ListenerState],
+    new: &[ListenerSettings],
+) -> Result<Arc<[ListenerState]>, PublishError> {
+    let place = |settings: &ListenerSettings| {
+        before.iter().position(|before| before.settings.name == settings.name).unwrap_or(usize::MAX)
+    };
+    let mut ordered: Vec<_> = new.iter().collect();
+    ordered.sort_by_key(|settings| place(settings));
+    let states = ordered.into_iter().map(|settings| {
+        let tls = settings.tls.as_ref().map(tls::server).transpose();
+        let tls = tls.map_err(|error| PublishError::Tls(Arc::clone(&settings.name), error))?;
+        Ok(ListenerState { settings: settings.clone(), tls })
+    });
+    states.collect()
+}
+
+/// What of checked settings still could not be built: a file changed between the check and the build, or a managed service
+/// has an auth mode that nothing can be built from.
 #[derive(Debug)]
 pub enum PublishError {
     /// A listener's certificates.
@@ -89,104 +246,5 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-fn build(
-    config: &Config,
-    previous: &Snapshot,
-    metrics: &Metrics,
-    jwks: &JwksRegistry,
-) -> Result<Snapshot, PublishError> {
-    let services = config
-        .services
-        .iter()
-        .map(|settings| {
-            let before = previous.services.iter().find(|service| *service.name == *settings.name.as_str());
-            service(settings, before, metrics, jwks)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let routes = config.services.iter().enumerate();
-    let routes = RouteTable::new(routes.map(|(place, s)| (s.name.clone(), s.hosts.clone(), place)));
-    let listeners = in_order_of(&previous.listeners, &config.listeners).into_iter().map(|settings| {
-        let tls = settings.tls.as_ref().map(tls::server).transpose();
-        let tls = tls.map_err(|error| PublishError::Tls(Arc::clone(&settings.name), error))?;
-        Ok(ListenerState { settings: settings.clone(), tls })
-    });
-    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-    for listener in &listeners {
-        let shown = listener.tls.iter().flat_map(|tls| tls.certificates.certificates());
-        let named: Vec<_> = shown.map(|certificate| (certificate.name(), certificate.not_after)).collect();
-        let named = named.iter().map(|(name, not_after)| (name.as_str(), *not_after));
-        metrics.certificates().serves(&listener.settings.name, named);
-    }
-    Ok(Snapshot { generation: previous.generation + 1, routes, services, listeners })
-}
-
-/// Connections know their listener by its place, which the order in the file must not change.
-fn in_order_of<'a>(previous: &[ListenerState], new: &'a [ListenerSettings]) -> Vec<&'a ListenerSettings> {
-    let place = |settings: &ListenerSettings| {
-        previous.iter().position(|before| before.settings.name == settings.name).unwrap_or(usize::MAX)
-    };
-    let mut ordered: Vec<_> = new.iter().collect();
-    ordered.sort_by_key(|settings| place(settings));
-    ordered
-}
-
-fn service(
-    settings: &ServiceSettings,
-    before: Option<&Service>,
-    metrics: &Metrics,
-    jwks: &JwksRegistry,
-) -> Result<Service, PublishError> {
-    let authenticator = Authenticator::new(&settings.auth, &settings.name, jwks)
-        .map_err(|error| PublishError::Auth(settings.name.clone(), error))?;
-    let deployments = settings.deployments.iter().map(|deployment| {
-        let before = before.and_then(|service| {
-            service.deployments.iter().find(|before| *before.name == *deployment.name.as_str())
-        });
-        self::deployment(deployment, before)
-    });
-    let percents: Vec<u8> = settings.deployments.iter().map(|deployment| deployment.traffic).collect();
-    Ok(Service {
-        name: settings.name.shared(),
-        compute_type: settings.compute_type,
-        authenticator,
-        limits: settings.limits.clone(),
-        status_mapping: settings.status_mapping,
-        cors: settings
-            .cors
-            .as_ref()
-            .map(|cors| PreparedCors::new(cors.origins.clone(), &cors.headers, cors.max_age)),
-        deployments: deployments.collect(),
-        split: Split::new(&percents),
-        metrics: metrics.service(settings.name.as_str(), settings.compute_type),
-    })
-}
-
-/// A replica and the places of a deployment live on while their settings stay the same, so that a reload neither loses
-/// count of the calls in flight nor lets in more than the limit.
-fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
-    let replicas: Vec<Arc<Replica>> = settings
-        .replicas
-        .iter()
-        .map(|replica| {
-            let kept = before.and_then(|before| {
-                before.replicas.iter().find(|kept| kept.settings().is_same_endpoint(replica))
-            });
-            kept.map_or_else(|| Replica::new(replica.clone()), Arc::clone)
-        })
-        .collect();
-    let kept = before.filter(|before| {
-        before.admission.settings() == &settings.limits.admission && before.replicas.len() == replicas.len()
-    });
-    let admission = match kept {
-        Some(before) => Arc::clone(&before.admission),
-        None => Arc::new(Admission::new(settings.limits.admission, replicas.len())),
-    };
-    Deployment {
-        name: settings.name.shared(),
-        header: HeaderValue::from_str(settings.name.as_str()).unwrap_or(HeaderValue::from_static("")),
-        replicas,
-        admission,
-        paths: settings.paths.clone(),
-        deadlines: settings.limits.upstream,
-    }
-}
+#[cfg(test)]
+mod tests;

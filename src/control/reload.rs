@@ -14,7 +14,7 @@ use super::publish::{PublishError, Publisher};
 /// Keeps the running configuration up to date with its files.
 pub struct Reloader {
     source: Source,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     metrics: Arc<Metrics>,
     running: Mutex<Config>,
     status: ArcSwap<Status>,
@@ -23,7 +23,7 @@ pub struct Reloader {
 /// What runs and what the files say, as `/config/status` shows it.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Generation of the running snapshot.
+    /// Generation of the snapshot that this configuration came with; changes of managed services move it on.
     pub generation: u64,
     /// SHA-256 over the configuration that runs and the files it names.
     pub running_hash: String,
@@ -51,9 +51,9 @@ pub enum Outcome {
 impl Reloader {
     /// Takes over a gateway that runs `loaded`.
     #[must_use]
-    pub fn new(source: Source, loaded: Loaded, publisher: Publisher, metrics: Arc<Metrics>) -> Self {
+    pub fn new(source: Source, loaded: Loaded, publisher: Arc<Publisher>, metrics: Arc<Metrics>) -> Self {
         let now = SystemTime::now();
-        let generation = publisher.published().load().generation;
+        let generation = publisher.generation();
         metrics.config().started(RunningConfig { generation, hash: &loaded.hash });
         let status = Status {
             generation,

@@ -202,7 +202,7 @@ mod tests {
 
     fn client(ca: &Path, certificate: Option<CertificateSource>) -> Arc<ClientConfig> {
         let source = ClientTlsSource { ca: Some(ca.to_owned()), certificate, alpn: ClientAlpn::Http1 };
-        client_config(&source).unwrap()
+        client_config(&source).unwrap().config
     }
 
     fn in_a_minute() -> Instant {

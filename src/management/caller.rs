@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::catalog::{Action, ActionSet};
+use crate::catalog::{Action, ActionSet, Scope};
 
 use super::{Cause, Refusal};
 
@@ -49,6 +49,37 @@ impl Grants {
     pub fn within(&self, workspace: Option<&str>) -> ActionSet {
         let more = workspace.and_then(|name| self.workspaces.get(&name.to_ascii_lowercase())).copied();
         self.gateway.and(more.unwrap_or_default())
+    }
+
+    /// What is allowed in some place at least.
+    #[must_use]
+    pub fn anywhere(&self) -> ActionSet {
+        self.workspaces.values().fold(self.gateway, |all, more| all.and(*more))
+    }
+
+    /// Whether all that `other` allows is allowed here too, place by place.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let within = |(name, actions): (&String, &ActionSet)| self.within(Some(name)).covers(*actions);
+        self.gateway.covers(other.gateway) && other.workspaces.iter().all(within)
+    }
+
+    /// Allows `actions` at `scope` too.
+    pub fn add(&mut self, scope: &Scope, actions: ActionSet) {
+        let held = match scope {
+            Scope::Gateway => &mut self.gateway,
+            Scope::Workspace(name) => self.workspaces.entry(name.to_ascii_lowercase()).or_default(),
+        };
+        *held = held.and(actions);
+    }
+
+    /// Allows what `other` allows too.
+    pub fn merge(&mut self, other: &Self) {
+        self.gateway = self.gateway.and(other.gateway);
+        for (name, actions) in &other.workspaces {
+            let held = self.workspaces.entry(name.clone()).or_default();
+            *held = held.and(*actions);
+        }
     }
 }
 

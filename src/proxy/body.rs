@@ -38,10 +38,10 @@ impl RequestBody {
         if body.is_buffered() {
             return body;
         }
-        let patience = service.limits.request_body;
+        let patience = service.settings.limits.request_body;
         let mut deadline = Deadline::new();
         deadline.set(Instant::now() + patience);
-        let limit = service.limits.body_bytes;
+        let limit = service.settings.limits.body_bytes;
         Body::stream(Self { body, limit, meter, patience, deadline, milestone: PROGRESS_BYTES })
     }
 
@@ -128,7 +128,7 @@ impl ResponseBody {
     #[must_use]
     pub fn write_patience(&self) -> Duration {
         let service = self.exchange.as_ref().and_then(|exchange| exchange.service());
-        service.map_or(DEFAULT_WRITE_PATIENCE, |service| service.limits.response_write)
+        service.map_or(DEFAULT_WRITE_PATIENCE, |service| service.settings.limits.response_write)
     }
 }
 

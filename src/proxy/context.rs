@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::HeaderValue;
@@ -47,10 +46,11 @@ enum Progress {
 
 /// The service that the call found, in the snapshot that the call began with.
 struct ServedBy {
-    snapshot: WorkerSnapshot,
-    service: usize,
+    // Before the snapshot: counts that nobody holds any more may be added to others.
     #[expect(dead_code, reason = "held for its drop")]
     in_flight: InFlight,
+    snapshot: WorkerSnapshot,
+    service: usize,
 }
 
 /// Places taken in the name of this call, given back with it.
@@ -140,16 +140,16 @@ impl Exchange {
     /// The call has found its service.
     pub fn serve_by(&mut self, snapshot: &WorkerSnapshot, place: usize) {
         let service = &snapshot.services[place];
-        self.record.service = Some(Arc::clone(&service.name));
-        self.record.compute_type = Some(service.compute_type);
+        self.record.service = Some(service.settings.name.shared());
+        self.record.compute_type = Some(service.settings.compute_type);
         self.record.auth = Some(service.authenticator.mode());
-        let in_flight = service.metrics.start();
+        let in_flight = service.metrics(&self.worker.metrics).start();
         self.served_by = Some(ServedBy { snapshot: Rc::clone(snapshot), service: place, in_flight });
     }
 
     /// The service that the call found.
     pub fn service(&self) -> Option<&Service> {
-        self.served_by.as_ref().map(|by| &by.snapshot.services[by.service])
+        self.served_by.as_ref().map(|by| &*by.snapshot.services[by.service])
     }
 
     /// Holds the deployment's place until the call is over.
@@ -229,7 +229,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.settle();
         match self.service() {
-            Some(service) => service.metrics.observe(&self.record),
+            Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
             None => self.worker.metrics.unrouted().observe(&self.record),
         }
         self.worker.records.write(&self.record);

@@ -54,7 +54,8 @@ pub(super) async fn run(
     check_method(&inbound.method)?;
     // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
     // learns nothing about limits or deployments.
-    exchange.record.principal = service.authenticator.authenticate(&inbound.headers).await?;
+    exchange.record.principal =
+        service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
     check_sizes(service, &inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
@@ -133,7 +134,7 @@ pub fn check_method(method: &Method) -> Result<(), Error> {
 }
 
 fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
-    let limit = service.limits.header_bytes;
+    let limit = service.settings.limits.header_bytes;
     if inbound.head_bytes > limit {
         let size = inbound.head_bytes;
         return Err(Error::new(
@@ -141,7 +142,7 @@ fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
             format!("the request head is {size} bytes; this service takes {limit} (limits.header_bytes)"),
         ));
     }
-    let limit = service.limits.body_bytes;
+    let limit = service.settings.limits.body_bytes;
     match inbound.body.size_hint().exact() {
         Some(size) if size > limit => Err(Error::new(
             Kind::BodyTooLarge,

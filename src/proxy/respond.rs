@@ -46,8 +46,7 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
 
 /// Answers for the gateway itself.
 pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<ResponseBody> {
-    let compute_type =
-        exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType).map(|s| s.compute_type);
+    let compute_type = rewritten_as(&exchange);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
     let mut response = refusal(&exchange.record.request_id, error, status);
@@ -172,13 +171,17 @@ pub const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusC
     }
 }
 
+/// The compute type whose statuses the call's service has; `None`: no service, or `status_mapping: passthrough`.
+fn rewritten_as(exchange: &Exchange) -> Option<ComputeType> {
+    let settings = &exchange.service()?.settings;
+    (settings.status_mapping == StatusMapping::ComputeType).then_some(settings.compute_type)
+}
+
 /// Rewrites a container's status as the compute type's own front end would.
 fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
-    let Some(service) = exchange.service().filter(|s| s.status_mapping == StatusMapping::ComputeType) else {
-        return;
-    };
+    let Some(compute_type) = rewritten_as(exchange) else { return };
     let status = response.status();
-    match service.compute_type {
+    match compute_type {
         ComputeType::Aci | ComputeType::Aks if status == StatusCode::INTERNAL_SERVER_ERROR => {
             *response.status_mut() = StatusCode::BAD_GATEWAY;
         }
@@ -204,7 +207,8 @@ fn explain(fields: &mut HeaderMap, kind: Kind) {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         Kind::AuthExpired => {
-            let challenge = "Bearer error=\"invalid_token\", error_description=\"the token has expired\"";
+            let challenge =
+                "Bearer error=\"invalid_token\", error_description=\"the credential has expired\"";
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         Kind::MethodNotAllowed => {

@@ -12,14 +12,14 @@ use crate::limit::{DeploymentLimits, Limits};
 use crate::upstream::ReplicaSettings;
 
 /// One service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceSettings {
     /// What callers name.
     pub name: ServiceName,
     /// Decides defaults, URI and status mapping.
     pub compute_type: ComputeType,
     /// Hosts that mean this service, lower case, without a port.
-    pub hosts: Vec<Box<str>>,
+    pub hosts: Vec<Arc<str>>,
     /// The one auth mode.
     pub auth: AuthSettings,
     /// What becomes of an answer under way when the credential that began it ends.
@@ -35,7 +35,7 @@ pub struct ServiceSettings {
 }
 
 /// One version of a service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeploymentSettings {
     /// What `azureml-model-deployment` says.
     pub name: ServiceName,

@@ -1,19 +1,18 @@
 //! What the request path knows of the world: one immutable whole, swapped at once, loaded once per request.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 
 use crate::auth::Authenticator;
-use crate::catalog::{ComputeType, StatusMapping};
-use crate::limit::{Admission, Limits};
+use crate::limit::Admission;
 use crate::listener::ListenerSettings;
 use crate::route::{RouteTable, Split};
-use crate::telemetry::ServiceMetrics;
+use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::ServerTls;
 use crate::upstream::{Deadlines, Replica};
 
-use super::{EndpointPaths, PreparedCors};
+use super::{EndpointPaths, PreparedCors, ServiceSettings};
 
 /// One generation of the configuration, ready to serve.
 pub struct Snapshot {
@@ -21,10 +20,18 @@ pub struct Snapshot {
     pub generation: u64,
     /// Leads to a place in `services`.
     pub routes: RouteTable<usize>,
-    /// All services.
-    pub services: Vec<Service>,
+    /// All services; one that has not changed is the same in the next generation.
+    pub services: Vec<Arc<Service>>,
     /// In the order of the configuration, the same in every generation.
-    pub listeners: Vec<ListenerState>,
+    pub listeners: Arc<[ListenerState]>,
+}
+
+impl Snapshot {
+    /// The service of that name.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.routes.named(name).map(|place| &self.services[place])
+    }
 }
 
 /// What may change about a listener while it listens.
@@ -37,24 +44,26 @@ pub struct ListenerState {
 
 /// One service, ready to serve.
 pub struct Service {
-    /// What callers name.
-    pub name: Arc<str>,
-    /// Decides how statuses are rewritten.
-    pub compute_type: ComputeType,
-    /// The one auth mode.
-    pub authenticator: Authenticator,
-    /// Sizes and waits.
-    pub limits: Limits,
-    /// Whether statuses are rewritten.
-    pub status_mapping: StatusMapping,
+    /// What it was built from.
+    pub settings: Arc<ServiceSettings>,
+    /// The one auth mode; outlives the snapshot while its settings stay the same.
+    pub authenticator: Arc<Authenticator>,
     /// Cross-origin rules.
     pub cors: Option<PreparedCors>,
-    /// Versions; without any, every call is answered 404.
-    pub deployments: Vec<Deployment>,
+    /// Versions, in the order of the settings; without any, every call is answered 404.
+    pub deployments: Box<[Deployment]>,
     /// Which of them the next call goes to.
     pub split: Split,
-    /// Where its calls are counted.
-    pub metrics: Arc<ServiceMetrics>,
+    /// Where its calls are counted; there from the first call on.
+    pub metrics: OnceLock<Arc<ServiceMetrics>>,
+}
+
+impl Service {
+    /// Where its calls are counted, among `all` of the gateway.
+    pub(super) fn metrics(&self, all: &Metrics) -> &ServiceMetrics {
+        let settings = &self.settings;
+        self.metrics.get_or_init(|| all.service(&settings.name.shared(), settings.compute_type))
+    }
 }
 
 /// One version of a service.
@@ -64,7 +73,7 @@ pub struct Deployment {
     /// The same as a header value.
     pub header: HeaderValue,
     /// At least one; they outlive the snapshot while their settings stay the same.
-    pub replicas: Vec<Arc<Replica>>,
+    pub replicas: Box<[Arc<Replica>]>,
     /// Its places; outlive the snapshot while settings and replicas stay the same.
     pub admission: Arc<Admission>,
     /// The container's own paths.

@@ -1,6 +1,7 @@
 //! From host and path to a service and what is wanted of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::catalog::{Endpoint, ServiceName};
 use crate::error::{Error, Kind};
@@ -11,7 +12,7 @@ use super::{Host, SERVICE_PREFIX, Target};
 #[derive(Debug)]
 pub struct RouteTable<S> {
     by_name: HashMap<ServiceName, S>,
-    by_host: HashMap<Box<str>, S>,
+    by_host: HashMap<Arc<str>, S>,
 }
 
 /// A service found, and what is wanted of it.
@@ -24,14 +25,26 @@ pub struct Routed<S> {
 }
 
 impl<S: Copy> RouteTable<S> {
-    /// A table of `services`, each with its name and hosts (lower case, no port). Names and hosts are distinct.
-    pub fn new(services: impl IntoIterator<Item = (ServiceName, Vec<Box<str>>, S)>) -> Self {
-        let mut table = Self { by_name: HashMap::new(), by_host: HashMap::new() };
+    /// A table of `services`, each with its name and hosts (lower case, no port). Names and hosts are distinct; should a host
+    /// not be, it stays with the first service that has it.
+    pub fn new<'a>(
+        services: impl IntoIterator<Item = (&'a ServiceName, &'a [Arc<str>], S), IntoIter: ExactSizeIterator>,
+    ) -> Self {
+        let services = services.into_iter();
+        let mut table = Self { by_name: HashMap::with_capacity(services.len()), by_host: HashMap::new() };
         for (name, hosts, service) in services {
-            table.by_host.extend(hosts.into_iter().map(|host| (host, service)));
-            table.by_name.insert(name, service);
+            for host in hosts {
+                table.by_host.entry(Arc::clone(host)).or_insert(service);
+            }
+            table.by_name.insert(name.clone(), service);
         }
         table
+    }
+
+    /// The service of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<S> {
+        self.by_name.get(name).copied()
     }
 
     /// The service of a call. The path form goes before the host form: it names the service itself.
@@ -71,10 +84,8 @@ mod tests {
 
     fn table() -> RouteTable<&'static str> {
         let name = |text| ServiceName::parse(text).unwrap();
-        RouteTable::new([
-            (name("iris"), vec!["iris.example.org".into()], "iris"),
-            (name("wine"), vec![], "wine"),
-        ])
+        let hosts = ["iris.example.org".into()];
+        RouteTable::new([(&name("iris"), &hosts[..], "iris"), (&name("wine"), &[], "wine")])
     }
 
     fn find(host: &str, path: &'static str) -> Result<(&'static str, Endpoint), Kind> {

@@ -386,7 +386,7 @@ mod tests {
         };
         let metrics = crate::telemetry::Metrics::new();
         let telemetry = Telemetry::start(&settings, &metrics).unwrap();
-        let service = metrics.service("iris", crate::catalog::ComputeType::Aks);
+        let service = metrics.service(&"iris".into(), crate::catalog::ComputeType::Aks);
         let worker = telemetry.sink().worker();
         let record = Record::sample();
         let mut out = Vec::new();

@@ -1,11 +1,14 @@
 //! The client side: whom the gateway trusts and what it shows when it calls replicas or fetches keys.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::digest;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::TrustAnchor;
 
 use super::{CertificateSource, TlsError, TlsProblem, certificate, pem, provider};
 
@@ -30,13 +33,43 @@ pub enum ClientAlpn {
     Http2,
 }
 
+/// TLS towards one kind of server, ready to use.
+#[derive(Clone)]
+pub struct ClientTls {
+    /// For the handshake.
+    pub config: Arc<ClientConfig>,
+    /// SHA-256 over what decides the handshake (trust, certificate, protocol), so that what was read again can be told from
+    /// what has changed.
+    fingerprint: [u8; 32],
+}
+
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for ClientTls {}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").finish_non_exhaustive()
+    }
+}
+
 /// Reads the files and builds the configuration. Share the result: its session cache is what makes reconnects cheap.
 ///
 /// # Errors
 /// The file that cannot be used, or a system without any trusted certificate where no bundle is named.
-pub fn client_config(source: &ClientTlsSource) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(source: &ClientTlsSource) -> Result<ClientTls, TlsError> {
+    let mut facts = digest::Context::new(&digest::SHA256);
     let roots = match &source.ca {
-        Some(bundle) => bundle_roots(bundle)?,
+        Some(bundle) => {
+            let roots = bundle_roots(bundle)?;
+            roots.roots.iter().for_each(|root| note_root(&mut facts, root));
+            roots
+        }
+        // The same for the whole life of the process.
         None => system_roots()?,
     };
     let builder = ClientConfig::builder_with_provider(provider())
@@ -44,23 +77,46 @@ pub fn client_config(source: &ClientTlsSource) -> Result<Arc<ClientConfig>, TlsE
         .map_err(|error| TlsError::general(TlsProblem::Refused(error.to_string())))?
         .with_root_certificates(roots);
     let mut config = match &source.certificate {
-        Some(source) => builder.with_client_cert_resolver(client_certificate(source)?),
+        Some(source) => builder.with_client_cert_resolver(client_certificate(source, &mut facts)?),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![match source.alpn {
+    let alpn = match source.alpn {
         ClientAlpn::Http1 => b"http/1.1".to_vec(),
         ClientAlpn::Http2 => b"h2".to_vec(),
-    }];
+    };
+    note(&mut facts, b"alpn", &alpn);
+    config.alpn_protocols = vec![alpn];
     config.enable_early_data = false;
-    Ok(Arc::new(config))
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(facts.finish().as_ref());
+    Ok(ClientTls { config: Arc::new(config), fingerprint })
+}
+
+/// Lengths go along, so that no two lists of facts are the same bytes.
+fn note(facts: &mut digest::Context, what: &[u8], value: &[u8]) {
+    for part in [what, value] {
+        facts.update(&part.len().to_be_bytes());
+        facts.update(part);
+    }
+}
+
+fn note_root(facts: &mut digest::Context, root: &TrustAnchor<'_>) {
+    note(facts, b"subject", &root.subject);
+    note(facts, b"key", &root.subject_public_key_info);
+    note(facts, b"constraints", root.name_constraints.as_deref().unwrap_or_default());
 }
 
 fn bundle_roots(bundle: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     pem::roots(bundle).map(Arc::new)
 }
 
-fn client_certificate(source: &CertificateSource) -> Result<Arc<dyn ResolvesClientCert>, TlsError> {
+fn client_certificate(
+    source: &CertificateSource,
+    facts: &mut digest::Context,
+) -> Result<Arc<dyn ResolvesClientCert>, TlsError> {
     let loaded = certificate::load(source)?;
+    // The key is the leaf's: `load` has checked it.
+    loaded.key.cert.iter().for_each(|certificate| note(facts, b"certificate", certificate));
     Ok(Arc::new(SingleCertAndKey::from(loaded.key)))
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use certificate::{CertificateWarning, LoadedCertificate, load};
-pub use client::{ClientAlpn, ClientTlsSource, client_config};
+pub use client::{ClientAlpn, ClientTls, ClientTlsSource, client_config};
 pub use development::{DevelopmentCertificates, development_certificates};
 pub use error::{TlsError, TlsProblem};
 pub use index::CertificateIndex;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -44,8 +45,8 @@ pub(super) async fn dial(replica: &Replica) -> Result<Io, Error> {
         Error::new(Kind::ConnectFailed, message).with_detail(detail)
     };
     let tcp = match replica.address() {
-        Some(address) => TcpStream::connect(address).await,
-        None => connect_by_name(replica).await,
+        Some(address) => connect(replica, vec![address]).await,
+        None => connect_by_name(replica, system_lookup).await,
     }
     .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
     .map_err(|error| failed("the replica could not be reached", error))?;
@@ -58,9 +59,35 @@ pub(super) async fn dial(replica: &Replica) -> Result<Io, Error> {
     Ok(Io::Tls(Box::new(stream)))
 }
 
-async fn connect_by_name(replica: &Replica) -> io::Result<TcpStream> {
+async fn system_lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    lookup_host((host, port)).await.map(Iterator::collect)
+}
+
+async fn connect_by_name(
+    replica: &Replica,
+    lookup: impl AsyncFnOnce(&str, u16) -> io::Result<Vec<SocketAddr>>,
+) -> io::Result<TcpStream> {
     let origin = &replica.settings().origin;
-    let addresses: Vec<_> = lookup_host((&*origin.host, origin.port)).await?.collect();
+    connect(replica, lookup(&origin.host, origin.port).await?).await
+}
+
+/// Connects to the first of `addresses` that answers. The policy judges the very addresses that are connected to: a name is
+/// looked up for each connection, and once.
+async fn connect(replica: &Replica, mut addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    if let Some(policy) = &replica.settings().policy {
+        let mut refused = None;
+        addresses.retain(|address| {
+            let verdict = policy.permits(address.ip(), address.port());
+            refused = verdict
+                .err()
+                .map(|why| format!("{} is not permitted: {why}", address.ip()))
+                .or(refused.take());
+            verdict.is_ok()
+        });
+        if let (true, Some(refused)) = (addresses.is_empty(), refused) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, refused));
+        }
+    }
     TcpStream::connect(&addresses[..]).await
 }
 
@@ -69,7 +96,7 @@ async fn encrypt(
     tls: &ReplicaTls,
     protocol: ReplicaProtocol,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let connector = TlsConnector::from(Arc::clone(&tls.config));
+    let connector = TlsConnector::from(Arc::clone(&tls.client.config));
     let stream = connector.connect(tls.server_name.clone(), tcp).await?;
     let agreed = stream.get_ref().1.alpn_protocol();
     let fits = match protocol {
@@ -147,5 +174,81 @@ impl AsyncWrite for Io {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::upstream::{AddressPolicy, Origin, ReplicaSettings};
+
+    /// A listener whose `accept` fails if nobody has connected.
+    fn listen() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn replica(host: &str, port: u16, policy: Option<AddressPolicy>) -> Arc<Replica> {
+        Replica::new(ReplicaSettings {
+            origin: Origin { host: host.into(), port },
+            protocol: ReplicaProtocol::H1,
+            tls: None,
+            policy: policy.map(Arc::new),
+        })
+    }
+
+    fn own(address: SocketAddr) -> Option<AddressPolicy> {
+        Some(AddressPolicy::new(vec![address]))
+    }
+
+    /// Refused before anything is sent: nobody was called.
+    async fn assert_refused(replica: &Replica, listener: &TcpListener) {
+        let error = dial(replica).await.unwrap_err();
+        assert_eq!((error.kind, &*error.message), (Kind::ConnectFailed, "the replica could not be reached"));
+        let detail = error.detail.unwrap();
+        assert!(detail.contains("127.0.0.1 is not permitted: it is the gateway itself"), "{detail}");
+        assert!(listener.accept().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_forbidden_literal_is_not_called_and_a_declared_replica_may_be_anywhere() {
+        let (listener, address) = listen();
+        assert_refused(&replica("127.0.0.1", address.port(), own(address)), &listener).await;
+        assert!(dial(&replica("127.0.0.1", address.port(), None)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_what_it_means() {
+        let (listener, address) = listen();
+        let everywhere = AddressPolicy::new(vec![SocketAddr::new([0, 0, 0, 0].into(), address.port())]);
+        let refused = dial(&replica("localhost", address.port(), Some(everywhere))).await.unwrap_err();
+        assert!(refused.detail.unwrap().contains("the gateway itself"));
+        assert!(listener.accept().is_err());
+        assert!(dial(&replica("localhost", address.port(), Some(AddressPolicy::default()))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_forbidden_ones_are_skipped() {
+        let (_listener, address) = listen();
+        let replica = replica("model.test", address.port(), Some(AddressPolicy::default()));
+        let metadata = SocketAddr::new([169, 254, 169, 254].into(), 80);
+        let answer = async |_: &str, _: u16| Ok(vec![metadata, address]);
+        let connected = connect_by_name(&replica, answer).await.unwrap();
+        assert_eq!(connected.peer_addr().unwrap(), address);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_its_meaning_after_the_first_connection_is_judged_anew() {
+        let (listener, address) = listen();
+        let (_other, elsewhere) = listen();
+        let replica = replica("rebound.test", address.port(), own(elsewhere));
+        connect_by_name(&replica, async |_: &str, _: u16| Ok(vec![address])).await.unwrap();
+        listener.accept().unwrap();
+        let rebound = connect_by_name(&replica, async |_: &str, _: u16| Ok(vec![elsewhere])).await;
+        assert_eq!(rebound.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 }

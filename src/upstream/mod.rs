@@ -7,6 +7,7 @@
 mod connect;
 mod h1;
 mod h2;
+mod policy;
 mod pool;
 mod replica;
 mod settings;
@@ -19,6 +20,7 @@ use http::{Request, Response};
 use crate::error::{Error, Kind};
 use crate::wire::Body;
 
+pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
 pub use replica::{InFlightGuard, Replica};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};

@@ -40,7 +40,7 @@ impl Replica {
         })
     }
 
-    /// What the configuration says of it.
+    /// What it was made from.
     #[must_use]
     pub const fn settings(&self) -> &ReplicaSettings {
         &self.settings
@@ -119,6 +119,7 @@ mod tests {
             origin: Origin { host: host.into(), port: 5001 },
             protocol: ReplicaProtocol::H1,
             tls: None,
+            policy: None,
         })
     }
 

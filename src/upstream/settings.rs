@@ -1,4 +1,4 @@
-//! What the configuration says of one replica and of the waits on it.
+//! What is said of one replica and of the waits on it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use super::policy::AddressPolicy;
+use crate::tls::ClientTls;
+
 /// One replica's address and how to speak to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSettings {
     /// Where it listens.
     pub origin: Origin,
@@ -15,18 +18,8 @@ pub struct ReplicaSettings {
     pub protocol: ReplicaProtocol,
     /// Present for `https` replicas.
     pub tls: Option<ReplicaTls>,
-}
-
-impl ReplicaSettings {
-    /// Whether `other` is the same replica, so that its connections and counts can be carried on. With TLS it never is:
-    /// trust or client certificate may have been read anew.
-    #[must_use]
-    pub fn is_same_endpoint(&self, other: &Self) -> bool {
-        self.origin == other.origin
-            && self.protocol == other.protocol
-            && self.tls.is_none()
-            && other.tls.is_none()
-    }
+    /// Where it may be, asked at each connect; `None`, as for what the configuration names: anywhere.
+    pub policy: Option<Arc<AddressPolicy>>,
 }
 
 /// Host and port of a replica, as in its URL.
@@ -49,10 +42,10 @@ pub enum ReplicaProtocol {
 }
 
 /// TLS towards a replica.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaTls {
     /// Trust, client certificate and ALPN, ready to use.
-    pub config: Arc<rustls::ClientConfig>,
+    pub client: ClientTls,
     /// Name the replica's certificate must bear.
     pub server_name: ServerName<'static>,
 }
@@ -75,11 +68,5 @@ impl fmt::Display for Origin {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
-    }
-}
-
-impl fmt::Debug for ReplicaTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplicaTls").field("server_name", &self.server_name).finish_non_exhaustive()
     }
 }

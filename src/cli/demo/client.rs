@@ -45,7 +45,7 @@ pub(super) struct Answer {
 impl Client {
     pub fn new(ca: &Path, gateway: SocketAddr) -> anyhow::Result<Self> {
         let source = ClientTlsSource { ca: Some(ca.to_owned()), certificate: None, alpn: ClientAlpn::Http1 };
-        Ok(Self { tls: client_config(&source)?, gateway })
+        Ok(Self { tls: client_config(&source)?.config, gateway })
     }
 
     /// Sends `call` on a connection of its own.

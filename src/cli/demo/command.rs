@@ -4,13 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use http::StatusCode;
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use crate::app::Gateway;
-use crate::auth::{self, AuthSettings, TokenSettings};
-use crate::catalog::ServiceName;
+use crate::auth::{self, IssuerSettings, MintRequest};
 use crate::cli::{log, run};
 use crate::control::config::{self, LogFormat, LogSettings, Source};
 use crate::lifecycle;
@@ -51,7 +51,7 @@ async fn show(stay: Stay) -> anyhow::Result<ExitCode> {
     let source = Source::path(&stage.config());
     let loaded =
         config::load(&source).map_err(|problems| anyhow!("the demo's configuration:\n{problems}"))?;
-    let tokens = token_settings(&loaded.config)?;
+    let tokens = issuer_settings(&loaded.config)?;
     let gateway = Gateway::start(source, loaded).await?;
     let address = gateway.bound().listeners.first().context("no listener")?.1;
     println!("gateway    https://{address}, configuration {}", stage.config().display());
@@ -113,7 +113,7 @@ enum Expected {
 async fn make_calls(
     client: &Client,
     stage: &Stage,
-    tokens: &TokenSettings,
+    tokens: &IssuerSettings,
     bouquet: &Bouquet,
 ) -> anyhow::Result<bool> {
     let token = mint(tokens, SystemTime::now())?;
@@ -214,18 +214,13 @@ fn print_curl_lines(stage: &Stage, port: u16, token: &str, bouquet: &Bouquet) {
     println!("Ctrl-C ends the demo and removes its files\n");
 }
 
-fn token_settings(config: &config::Config) -> anyhow::Result<Arc<TokenSettings>> {
-    let tokens = config.services.iter().find_map(|service| match &service.auth {
-        AuthSettings::Token(tokens) => Some(Arc::clone(tokens)),
-        _ => None,
-    });
-    tokens.context("the demo's configuration has no service in token mode")
+fn issuer_settings(config: &config::Config) -> anyhow::Result<Arc<IssuerSettings>> {
+    config.tokens.clone().context("the demo's configuration has no token issuer")
 }
 
-fn mint(tokens: &TokenSettings, at: SystemTime) -> anyhow::Result<String> {
-    let service = match ServiceName::parse("iris-token") {
-        Ok(service) => service,
-        Err(problem) => bail!("{problem}"),
-    };
-    Ok(auth::mint(tokens, &service, "demo-user", None, at)?)
+fn mint(issuer: &IssuerSettings, now: SystemTime) -> anyhow::Result<String> {
+    let IssuerSettings { issuer, signing_key, lifetime, .. } = issuer;
+    let request =
+        MintRequest { issuer, audience: "iris-token", subject: "demo-user", lifetime: *lifetime, now };
+    Ok(auth::mint(signing_key, &request)?.token.expose_secret().to_owned())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::auth::{OidcSettings, TokenSettings};
+use crate::auth::{IssuerSettings, OutsideSettings};
 use crate::listener::ListenerSettings;
 use crate::proxy::ServiceSettings;
 use crate::store::wrapping::WrappingKeySource;
@@ -29,7 +29,7 @@ pub struct Config {
     /// Metrics and health; `None`: not served.
     pub observe: Option<ObserveSettings>,
     /// The gateway's own token issuer.
-    pub tokens: Option<Arc<TokenSettings>>,
+    pub tokens: Option<Arc<IssuerSettings>>,
     /// Services, names and hosts distinct.
     pub services: Vec<Arc<ServiceSettings>>,
     /// Records and privacy.
@@ -115,7 +115,7 @@ pub struct ManagementSettings {
     /// A management token with the role Owner.
     pub bootstrap_token: Option<SecretString>,
     /// Outside issuers whose tokens are taken.
-    pub issuers: Vec<IssuerSettings>,
+    pub issuers: Vec<OutsideSettings>,
     /// Where replicas may be.
     pub address_policy: AddressPolicySettings,
     /// How long events stay in the activity log.
@@ -126,23 +126,12 @@ pub struct ManagementSettings {
     pub store: StoreSettings,
 }
 
-/// An outside issuer of tokens for the management plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerSettings {
-    /// Issuer, audience, keys.
-    pub oidc: OidcSettings,
-    /// Claim that names the principal.
-    pub subject_claim: String,
-    /// Claim that lists its groups.
-    pub groups_claim: String,
-}
-
 /// Where the replicas of services made through the management plane may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicySettings {
-    /// Allowed whatever `deny` says.
+    /// Nowhere else; empty: everywhere.
     pub allow: Vec<IpNet>,
-    /// Refused.
+    /// Not here, whatever `allow` says.
     pub deny: Vec<IpNet>,
 }
 

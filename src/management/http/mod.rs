@@ -17,6 +17,8 @@ use axum::response::Response;
 use http::{HeaderMap, Method, header};
 use secrecy::SecretString;
 
+use crate::auth::OutsideClaims;
+
 use super::{Caller, Cause, Operations, Refusal, RequestFacts};
 
 pub use envelope::{envelop, request_id};
@@ -57,6 +59,17 @@ impl Api {
         })
     }
 
+    /// Whom `token` stands for: an outside issuer vouches for it, or it is a management token.
+    async fn caller(&self, token: SecretString, facts: RequestFacts) -> Result<Caller, Refusal> {
+        match self.operations.credentials().vouch(&token).await {
+            Some(claims) => {
+                let OutsideClaims { subject, groups } = claims?;
+                self.run(move |operations| operations.outside_caller(&subject, &groups, facts)).await
+            }
+            None => self.run(move |operations| operations.authenticate(&token, facts)).await,
+        }
+    }
+
     /// For what needs no store.
     #[must_use]
     pub fn operations(&self) -> &Operations {
@@ -67,11 +80,14 @@ impl Api {
     /// (`Extension<Caller>`). A method that a route does not know is refused in the face's words.
     pub fn protect(&self, router: Router<Self>, render: Render) -> Router<Self> {
         let api = self.clone();
-        router
-            .method_not_allowed_fallback(async move |method: Method| {
-                render(&Refusal::new(Cause::WrongMethod, format!("the resource does not know {method}")))
-            })
-            .layer(middleware::from_fn_with_state((api, render), authenticate))
+        self.refuse_methods(router, render).layer(middleware::from_fn_with_state((api, render), authenticate))
+    }
+
+    /// Refuses methods that a route of `router` does not know, in the face's words.
+    pub fn refuse_methods(&self, router: Router<Self>, render: Render) -> Router<Self> {
+        router.method_not_allowed_fallback(async move |method: Method| {
+            render(&Refusal::new(Cause::WrongMethod, format!("the resource does not know {method}")))
+        })
     }
 }
 
@@ -82,17 +98,38 @@ async fn authenticate(
     next: Next,
 ) -> Response {
     let facts = facts(&request, client.ip());
-    let token = match bearer(request.headers()) {
-        Ok(token) => token,
-        Err(refusal) => return render(&refusal),
+    let caller = match bearer(request.headers()) {
+        Ok(token) => api.caller(token, facts.clone()).await,
+        Err(refusal) => Err(refusal),
     };
-    match api.run(move |operations| operations.authenticate(&token, facts)).await {
+    match caller {
         Ok(caller) => {
             request.extensions_mut().insert::<Caller>(caller);
             next.run(request).await
         }
-        Err(refusal) => render(&refusal),
+        Err(refusal) => {
+            let answer = render(&refusal);
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            log_stranger(&api, &method, path, facts, refusal).await;
+            answer
+        }
     }
+}
+
+/// Leaves the events of a write that nobody known has tried; reads leave none, as ever.
+async fn log_stranger(api: &Api, method: &Method, path: String, facts: RequestFacts, why: Refusal) {
+    let operation = match *method {
+        Method::PUT | Method::PATCH => "Scoregate/unauthenticated/write",
+        Method::DELETE => "Scoregate/unauthenticated/delete",
+        Method::POST => "Scoregate/unauthenticated/action",
+        _ => return,
+    };
+    let logged = api.run(move |operations| {
+        operations.log_stranger(operation, &path, &facts, &why);
+        Ok(())
+    });
+    // What can fail in it is told to the gateway's own log already.
+    let _ = logged.await;
 }
 
 pub(super) fn facts(request: &Request<Body>, client: IpAddr) -> RequestFacts {

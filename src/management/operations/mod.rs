@@ -8,10 +8,15 @@ mod activity;
 mod data_plane;
 #[cfg(test)]
 mod fixtures;
+mod generate;
+mod hex;
+mod keyring;
 mod keys;
+mod metadata;
 mod page;
 mod principals;
 mod project;
+mod published;
 mod replicas;
 mod request;
 mod resource;
@@ -31,6 +36,7 @@ use crate::store::{Store, seal::Sealer};
 
 use super::Refusal;
 
+pub use activity::verify as verify_log;
 pub use data_plane::DataPlane;
 pub use request::{ActivityFilter, KeyChange, Page, Precondition, ServiceFilter, SuppliedKeys, TokenRule};
 pub use settings::{OperationsSettings, UriTemplates};
@@ -46,6 +52,8 @@ pub struct Operations {
     sealer: Arc<dyn Sealer>,
     data_plane: Arc<dyn DataPlane>,
     settings: OperationsSettings,
+    configured: principals::ConfiguredToken,
+    roles: roles::Roles,
     writes: write::Writes,
 }
 
@@ -62,8 +70,10 @@ impl Operations {
         store: Arc<dyn Store>,
         sealer: Arc<dyn Sealer>,
         data_plane: Arc<dyn DataPlane>,
-        settings: OperationsSettings,
+        mut settings: OperationsSettings,
     ) -> Result<Self, Refusal> {
-        Ok(Self { store, sealer, data_plane, settings, writes: write::Writes::default() })
+        let configured = principals::ConfiguredToken::take(&mut settings)?;
+        let roles = roles::Roles::load(&*store)?;
+        Ok(Self { store, sealer, data_plane, settings, configured, roles, writes: write::Writes::default() })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
@@ -59,7 +60,7 @@ pub(super) fn auth_mode(spec: &ServiceSpec) -> Result<AuthMode, Refusal> {
     Ok(mode)
 }
 
-fn hosts(spec: &ServiceSpec) -> Result<Vec<Box<str>>, Refusal> {
+fn hosts(spec: &ServiceSpec) -> Result<Vec<Arc<str>>, Refusal> {
     at_most("hosts", spec.hosts.len(), MAX_HOSTS)?;
     for (i, host) in spec.hosts.iter().enumerate() {
         let problem = host_problem(host).or_else(|| {
@@ -217,7 +218,7 @@ mod tests {
     fn project_json(spec: Value) -> Result<ServiceSettings, Refusal> {
         let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
         let name = ServiceName::parse("iris").unwrap();
-        project(&name, &spec, AuthSettings::None, &Replicas::new(None))
+        project(&name, &spec, AuthSettings::None, &Replicas::new(None, Arc::default()))
     }
 
     fn with(field: &str, value: Value) -> Value {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use rustls::ClientConfig;
 use serde_json::{Map, Value};
 
 use crate::catalog::{DeploymentSpec, ServiceName, ServiceSpec};
 use crate::management::{Cause, Refusal};
-use crate::tls::{self, ClientTlsSource};
-use crate::upstream::{ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl, certificate_name};
+use crate::tls::{self, ClientTls, ClientTlsSource};
+use crate::upstream::{
+    AddressPolicy, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl, certificate_name,
+};
 
 /// The property that names replicas, for clients that have no other field for them (the Azure SDKs).
 const UPSTREAM: &str = "upstream";
@@ -24,17 +25,19 @@ pub(super) const MAX_REPLICAS: usize = 1000;
 /// Finds replicas and gives them what it takes to reach them.
 pub(super) struct Replicas {
     template: Option<String>,
-    /// One for all: its session cache makes reconnects cheap, and the same one means the same replica.
-    tls: OnceLock<Arc<ClientConfig>>,
+    policy: Arc<AddressPolicy>,
+    /// One for all: its session cache makes reconnects cheap.
+    tls: OnceLock<ClientTls>,
 }
 
 /// A URL and the field that it stands in.
 type Source = (String, String);
 
 impl Replicas {
-    /// `template` makes a URL for services that name none, with `{service}` and `{namespace}`.
-    pub(super) const fn new(template: Option<String>) -> Self {
-        Self { template, tls: OnceLock::new() }
+    /// `template` makes a URL for services that name none, with `{service}` and `{namespace}`. `policy` says where replicas
+    /// may be: addresses are judged here, names at each connect by what they mean then.
+    pub(super) const fn new(template: Option<String>, policy: Arc<AddressPolicy>) -> Self {
+        Self { template, policy, tls: OnceLock::new() }
     }
 
     /// The replicas of `deployment`, whose field is `place` (`deployments.blue`).
@@ -93,25 +96,39 @@ impl Replicas {
 
     fn replica(&self, text: &str) -> Result<ReplicaSettings, Fault> {
         let ReplicaUrl { origin, encrypted } = ReplicaUrl::parse(text).map_err(Fault::Url)?;
+        self.check_address(&origin)?;
         let tls = if encrypted {
             let server_name = certificate_name(&origin.host).map_err(Fault::Url)?;
-            Some(ReplicaTls { config: self.tls()?, server_name })
+            Some(ReplicaTls { client: self.tls()?, server_name })
         } else {
             None
         };
-        Ok(ReplicaSettings { origin, protocol: ReplicaProtocol::H1, tls })
+        Ok(ReplicaSettings {
+            origin,
+            protocol: ReplicaProtocol::H1,
+            tls,
+            policy: Some(Arc::clone(&self.policy)),
+        })
+    }
+
+    /// Refuses an address that no replica may have. Names are not looked up here: what they mean may change.
+    fn check_address(&self, origin: &Origin) -> Result<(), Fault> {
+        let Ok(address) = origin.host.parse() else { return Ok(()) };
+        self.policy.permits(address, origin.port).map_err(|why| {
+            Fault::Url(format!("{origin} cannot be a replica: {why}; name an address that is permitted"))
+        })
     }
 
     /// Trust in the system's authorities.
-    fn tls(&self) -> Result<Arc<ClientConfig>, Fault> {
-        if let Some(config) = self.tls.get() {
-            return Ok(Arc::clone(config));
+    fn tls(&self) -> Result<ClientTls, Fault> {
+        if let Some(client) = self.tls.get() {
+            return Ok(client.clone());
         }
-        let config = tls::client_config(&ClientTlsSource::default()).map_err(|error| {
+        let client = tls::client_config(&ClientTlsSource::default()).map_err(|error| {
             tracing::error!(%error, "https replicas cannot be used");
             Fault::NoTrust
         })?;
-        Ok(Arc::clone(self.tls.get_or_init(|| config)))
+        Ok(self.tls.get_or_init(|| client).clone())
     }
 }
 
@@ -177,7 +194,7 @@ mod tests {
         spec: &ServiceSpec,
         deployment: &DeploymentSpec,
     ) -> Result<Vec<String>, Refusal> {
-        let replicas = Replicas::new(template.map(Into::into));
+        let replicas = Replicas::new(template.map(Into::into), Arc::default());
         let found = replicas.find("deployments.blue", (&name(), spec), deployment)?;
         Ok(found.iter().map(|replica| replica.origin.to_string()).collect())
     }
@@ -246,17 +263,46 @@ mod tests {
     fn https_replicas_are_trusted_as_the_system_trusts() {
         let deployment =
             DeploymentSpec { replicas: vec!["https://a.example".into()], ..DeploymentSpec::default() };
-        let replicas = Replicas::new(None);
+        let replicas = Replicas::new(None, Arc::default());
         let find = || replicas.find("deployments.blue", (&name(), &spec()), &deployment);
         match (find(), find()) {
             (Ok(first), Ok(second)) => {
-                let config = |found: &[ReplicaSettings]| Arc::clone(&found[0].tls.as_ref().unwrap().config);
+                let config =
+                    |found: &[ReplicaSettings]| Arc::clone(&found[0].tls.as_ref().unwrap().client.config);
                 assert!(Arc::ptr_eq(&config(&first), &config(&second)));
                 assert_eq!(first[0].origin.port, 443);
             }
             // A host without any trusted authority.
             (Err(first), _) => assert_eq!(first.cause, Cause::Unavailable),
             (Ok(_), Err(second)) => panic!("{second}"),
+        }
+    }
+
+    #[test]
+    fn an_address_that_the_policy_refuses_is_no_replica_and_names_are_judged_at_connect() {
+        let policy = Arc::new(AddressPolicy::new(vec!["127.0.0.1:9443".parse().unwrap()]));
+        let replicas = Replicas::new(None, Arc::clone(&policy));
+        let find = |url: &str| {
+            let deployment = DeploymentSpec { replicas: vec![url.into()], ..DeploymentSpec::default() };
+            replicas.find("deployments.blue", (&name(), &spec()), &deployment)
+        };
+        for refused in [
+            "http://169.254.169.254",
+            "http://0xa9fea9fe",
+            "http://[::ffff:169.254.169.254]",
+            "http://127.0.0.1:9443",
+            "http://0.0.0.0:5001",
+        ] {
+            let refusal = find(refused).unwrap_err();
+            assert_eq!(refusal.target.as_deref(), Some("deployments.blue.replicas[0]"), "{refused}");
+        }
+        for permitted in ["http://127.0.0.1:5001", "http://metadata.google.internal"] {
+            let found = find(permitted).unwrap();
+            assert_eq!(
+                found[0].policy.as_ref(),
+                Some(&policy),
+                "{permitted} carries the policy to its connects"
+            );
         }
     }
 }

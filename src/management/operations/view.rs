@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -86,7 +87,7 @@ pub struct ScoringToken {
 }
 
 /// A management token, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManagementTokenView {
     /// Names it.
     pub id: String,
@@ -96,21 +97,24 @@ pub struct ManagementTokenView {
     pub description: String,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub created_at: OffsetDateTime,
     /// By whom.
     pub created_by: String,
     /// When it ends.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub expires_at: OffsetDateTime,
 }
 
 /// One event of the activity log (Azure's administrative activity log, its field names in snake case).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ActivityEvent {
     /// Position in the log, from 1, without gaps.
     pub sequence: u64,
     /// When it happened.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub event_timestamp: OffsetDateTime,
     /// The same for both events of one operation.
     pub operation_id: String,
@@ -137,7 +141,7 @@ pub struct ActivityEvent {
 }
 
 /// How far an operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ActivityStatus {
     /// The start event.
     Started,

@@ -22,7 +22,7 @@ use super::{ActivityEvent, Operations, Versioned};
 use crate::catalog::Action;
 use crate::management::{Caller, Cause, Refusal, RequestFacts};
 use crate::proxy::ServiceChanges;
-use crate::store::{Batch, StoreError, Table};
+use crate::store::{Batch, StoreError};
 
 /// How often a write is tried when other processes append to the log at the same time. Each lost round is a won one of
 /// somebody else, so that this many in a row means that something is wrong.
@@ -104,6 +104,14 @@ impl Operations {
         outcome
     }
 
+    /// Logs the start of an operation that needs no right.
+    ///
+    /// # Errors
+    /// The log cannot be written: the operation must not go on.
+    pub(super) fn begin(&self, entry: &Entry) -> Result<(), Refusal> {
+        self.append(&[entry.started()])
+    }
+
     /// Does what `body` says for an operation whose start is logged.
     pub(super) fn perform<T>(
         &self,
@@ -150,7 +158,7 @@ impl Operations {
             self.append_if_possible(&[entry.started(), entry.failed(&refusal)]);
             return Err(refusal);
         }
-        self.append(&[entry.started()])?;
+        self.begin(&entry)?;
         Ok(entry)
     }
 

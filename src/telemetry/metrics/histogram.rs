@@ -54,6 +54,14 @@ impl Histogram {
         self.counts[bucket].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add(micros, Relaxed);
     }
+
+    /// Adds what `other` holds.
+    pub(super) fn absorb(&self, other: &Self) {
+        for (ours, theirs) in self.counts.iter().zip(&other.counts) {
+            ours.fetch_add(theirs.load(Relaxed), Relaxed);
+        }
+        self.sum_micros.fetch_add(other.sum_micros.load(Relaxed), Relaxed);
+    }
 }
 
 impl Reading {

@@ -2,7 +2,8 @@
 //!
 //! What is counted per call ([`ServiceMetrics`], [`RecordCounts`]) is spread over the worker threads and summed at a scrape;
 //! the rest are plain metrics of the `prometheus` crate. Labels come from closed sets or the configuration, never from a
-//! caller. Series live as long as the process, so that `sum(scoregate_requests_total)` and the records always agree.
+//! caller. What was counted stays for the life of the process, so that `sum(scoregate_requests_total)` and the records always
+//! agree; the number of series is bounded all the same ([`MAX_SERVICES`]).
 
 mod control;
 mod family;
@@ -10,6 +11,7 @@ mod histogram;
 mod listener;
 mod process;
 mod service;
+mod services;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +23,7 @@ pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfi
 pub use family::NAMES;
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
+pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
 use crate::catalog::ComputeType;
@@ -29,6 +32,7 @@ use control::KeySetCollector;
 use family::Samples;
 use listener::ListenerFamilies;
 use service::ServiceSamples;
+use services::Services;
 
 /// The `Content-Type` of what [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -37,7 +41,6 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub struct Metrics {
     registry: Registry,
     counted: Arc<Counted>,
-    unrouted: Arc<ServiceMetrics>,
     malformed: [IntCounter; Flaw::ALL.len()],
     listeners: ListenerFamilies,
     config: ConfigMetrics,
@@ -46,7 +49,8 @@ pub struct Metrics {
 
 /// What we count ourselves and show through a collector.
 struct Counted {
-    services: Mutex<Vec<Arc<ServiceMetrics>>>,
+    unrouted: Arc<ServiceMetrics>,
+    services: Mutex<Services>,
     records: Arc<RecordCounts>,
 }
 
@@ -55,9 +59,9 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let registry = Registry::new();
-        let unrouted = Arc::new(ServiceMetrics::new("".into(), None));
         let counted = Arc::new(Counted {
-            services: Mutex::new(vec![Arc::clone(&unrouted)]),
+            unrouted: Arc::new(ServiceMetrics::new("".into(), None)),
+            services: Mutex::default(),
             records: Arc::new(RecordCounts::new()),
         });
         CountedCollector::register(&registry, &counted);
@@ -65,7 +69,6 @@ impl Metrics {
         let malformed = family::MALFORMED.counters(&registry);
         Arc::new(Self {
             counted,
-            unrouted,
             malformed: Flaw::ALL.map(|flaw| malformed.with_label_values(&[flaw.as_str()])),
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
@@ -74,24 +77,17 @@ impl Metrics {
         })
     }
 
-    /// The counts of a service: the same ones for the same name and compute type, also after a reload. Searches a list under
-    /// a lock; for the building of snapshots, not for the request path.
+    /// The counts of a service: the same ones for the same name and compute type, also after a reload. Takes a lock: for the
+    /// first call of a service, not for each.
     #[must_use]
-    pub fn service(&self, name: &str, compute_type: ComputeType) -> Arc<ServiceMetrics> {
-        let compute_type = Some(compute_type);
-        let mut services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = services.iter().find(|known| known.is(name, compute_type)) {
-            return Arc::clone(known);
-        }
-        let new = Arc::new(ServiceMetrics::new(name.into(), compute_type));
-        services.push(Arc::clone(&new));
-        new
+    pub fn service(&self, name: &Arc<str>, compute_type: ComputeType) -> Arc<ServiceMetrics> {
+        self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).get(name, compute_type)
     }
 
     /// The counts of calls for which no service was found.
     #[must_use]
     pub fn unrouted(&self) -> &Arc<ServiceMetrics> {
-        &self.unrouted
+        &self.counted.unrouted
     }
 
     /// Counts a request whose head could not be read.
@@ -178,8 +174,9 @@ impl Collector for CountedCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).all();
         let mut samples = ServiceSamples::new();
+        samples.add(&self.counted.unrouted);
         services.iter().for_each(|service| samples.add(service));
         let mut families = samples.into_families();
         families.extend(record_families(&self.counted.records));
@@ -232,7 +229,7 @@ mod tests {
     #[test]
     fn a_call_shows_in_each_of_its_series() {
         let metrics = Metrics::new();
-        let service = metrics.service("iris", ComputeType::Aks);
+        let service = metrics.service(&"iris".into(), ComputeType::Aks);
         let in_flight = service.start();
         assert_eq!(sample(&metrics, r#"scoregate_requests_in_flight{service="iris"}"#), Some(1.0));
         service.observe(&Record::sample());
@@ -262,7 +259,7 @@ mod tests {
     #[test]
     fn calls_on_many_threads_add_up() {
         let metrics = Metrics::new();
-        let service = metrics.service("iris", ComputeType::Aks);
+        let service = metrics.service(&"iris".into(), ComputeType::Aks);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..250).for_each(|_| service.observe(&Record::sample())));
@@ -290,9 +287,9 @@ mod tests {
     #[test]
     fn a_service_keeps_its_counts_over_a_reload() {
         let metrics = Metrics::new();
-        let first = metrics.service("iris", ComputeType::Aks);
-        assert!(Arc::ptr_eq(&first, &metrics.service("iris", ComputeType::Aks)));
-        assert!(!Arc::ptr_eq(&first, &metrics.service("iris", ComputeType::Aci)));
+        let first = metrics.service(&"iris".into(), ComputeType::Aks);
+        assert!(Arc::ptr_eq(&first, &metrics.service(&"iris".into(), ComputeType::Aks)));
+        assert!(!Arc::ptr_eq(&first, &metrics.service(&"iris".into(), ComputeType::Aci)));
         for reason in Reason::ALL {
             first.observe(&Record { reason, ..Record::sample() });
         }

@@ -1,7 +1,7 @@
 //! What is counted per call and service. Each worker thread counts in a block of its own, a scrape adds the blocks up: with
 //! one block for all, the cores would spend more time on passing its cache lines around than on counting.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use prometheus::proto::MetricFamily;
@@ -13,16 +13,26 @@ use crate::error::Reason;
 use crate::telemetry::counter;
 use crate::telemetry::record::Record;
 
-/// The counts of one service; looked up once, when a snapshot is built.
+/// The counts of one service, or of many together; looked up at its first call.
 pub struct ServiceMetrics {
     service: Arc<str>,
     compute_type: Option<ComputeType>,
+    deployments: Deployments,
     blocks: Box<[OnceLock<Arc<Block>>; counter::PLACES]>,
+}
+
+/// Whether calls are told apart by deployment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deployments {
+    ByName,
+    Together,
 }
 
 /// What one thread counts.
 #[derive(Default)]
 struct Block {
+    /// Series made for deployments by name.
+    named: AtomicUsize,
     requests: [OnceLock<Box<Series>>; SERIES_LISTS],
     duration: Histogram,
     first_byte: Histogram,
@@ -37,8 +47,12 @@ struct Block {
 /// after years of new deployments.
 const SERIES_LISTS: usize = 32;
 
-/// One series of `scoregate_requests_total` and the rest of its list, which only grows. Bounded: deployments come from the
-/// configuration, reasons and codes from closed sets.
+/// Most series for deployments by name that a block makes. Deployments come and go, and some pipelines give each its own
+/// name: what comes after that many is counted without its deployment's name.
+const MAX_NAMED: usize = 1024;
+
+/// One series of `scoregate_requests_total` and the rest of its list, which only grows. Bounded: deployments by [`MAX_NAMED`],
+/// reasons and codes come from closed sets.
 struct Series {
     deployment: Option<Arc<str>>,
     code: Code,
@@ -59,11 +73,41 @@ pub struct InFlight(Arc<Block>);
 
 impl ServiceMetrics {
     pub(super) fn new(service: Arc<str>, compute_type: Option<ComputeType>) -> Self {
-        Self { service, compute_type, blocks: Box::new([const { OnceLock::new() }; counter::PLACES]) }
+        let blocks = Box::new([const { OnceLock::new() }; counter::PLACES]);
+        Self { service, compute_type, deployments: Deployments::ByName, blocks }
     }
 
-    pub(super) fn is(&self, service: &str, compute_type: Option<ComputeType>) -> bool {
-        &*self.service == service && self.compute_type == compute_type
+    /// Counts of many services together, under the label `service`.
+    pub(super) fn of_many(service: Arc<str>) -> Self {
+        Self { deployments: Deployments::Together, ..Self::new(service, None) }
+    }
+
+    /// Adds what `other` has counted, which counts no more.
+    pub(super) fn absorb(&self, other: &Self) {
+        let block = self.block();
+        for theirs in other.present_blocks() {
+            for series in theirs.all_series() {
+                let deployment = self.deployment_label(series.deployment.as_ref());
+                let ours = block.series(deployment, series.code, series.reason);
+                ours.count.fetch_add(series.count.load(Relaxed), Relaxed);
+            }
+            block.duration.absorb(&theirs.duration);
+            block.first_byte.absorb(&theirs.first_byte);
+            block.queue_wait.absorb(&theirs.queue_wait);
+            for (ours, theirs) in [
+                (&block.request_bytes, &theirs.request_bytes),
+                (&block.response_bytes, &theirs.response_bytes),
+                (&block.attempts, &theirs.attempts),
+                (&block.in_flight, &theirs.in_flight),
+            ] {
+                ours.fetch_add(theirs.load(Relaxed), Relaxed);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> u64 {
+        self.present_blocks().flat_map(Block::all_series).map(|series| series.count.load(Relaxed)).sum()
     }
 
     /// Counts a call as begun, until the guard is dropped.
@@ -77,7 +121,8 @@ impl ServiceMetrics {
     /// Counts a call that has ended.
     pub fn observe(&self, record: &Record) {
         let block = self.block();
-        block.series(record).count.fetch_add(1, Relaxed);
+        let deployment = self.deployment_label(record.deployment.as_ref());
+        block.series(deployment, Code::of(record.status), record.reason).count.fetch_add(1, Relaxed);
         block.duration.observe(record.duration);
         if let Some(first_byte) = record.first_byte {
             block.first_byte.observe(first_byte);
@@ -96,6 +141,10 @@ impl ServiceMetrics {
         }
     }
 
+    fn deployment_label<'a>(&self, deployment: Option<&'a Arc<str>>) -> Option<&'a Arc<str>> {
+        deployment.filter(|_| self.deployments == Deployments::ByName)
+    }
+
     /// This thread's block.
     fn block(&self) -> &Arc<Block> {
         self.blocks[counter::place()].get_or_init(Arc::default)
@@ -107,24 +156,25 @@ impl ServiceMetrics {
 }
 
 impl Block {
-    fn series(&self, record: &Record) -> &Series {
-        let deployment = record.deployment.as_ref();
-        let code = Code::of(record.status);
-        let mut place = &self.requests[list_of(deployment.map_or("", |name| name))];
+    fn series(&self, deployment: Option<&Arc<str>>, code: Code, reason: Reason) -> &Series {
+        let name = deployment.map(|name| &**name);
+        let mut place = &self.requests[list_of(name.unwrap_or_default())];
         loop {
+            if deployment.is_some() && place.get().is_none() && self.named.load(Relaxed) >= MAX_NAMED {
+                return self.series(None, code, reason);
+            }
             let series = place.get_or_init(|| {
+                self.named.fetch_add(usize::from(deployment.is_some()), Relaxed);
+                let count = AtomicU64::new(0);
                 Box::new(Series {
                     deployment: deployment.cloned(),
                     code,
-                    reason: record.reason,
-                    count: AtomicU64::new(0),
+                    reason,
+                    count,
                     next: OnceLock::new(),
                 })
             });
-            if series.code == code
-                && series.reason == record.reason
-                && series.deployment.as_deref() == deployment.map(|name| &**name)
-            {
+            if series.code == code && series.reason == reason && series.deployment.as_deref() == name {
                 return series;
             }
             place = &series.next;

@@ -1,6 +1,7 @@
 //! HTTP/1.1: reuse, framing, faults of either side, deadlines.
 
 use super::*;
+use crate::tls::{ClientTlsSource, client_config, development_certificates};
 
 const H1: ReplicaProtocol = ReplicaProtocol::H1;
 
@@ -481,14 +482,12 @@ async fn failures_to_connect_say_so_without_the_address() {
 #[tokio::test(flavor = "local")]
 async fn a_replica_that_does_not_speak_tls_fails_to_connect() {
     let (listener, plain) = listen(H1).await;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = development_certificates(dir.path(), &["localhost"]).unwrap();
+    let source = ClientTlsSource { ca: Some(certificates.ca), ..ClientTlsSource::default() };
+    let client = client_config(&source).unwrap();
     let replica = Replica::new(ReplicaSettings {
-        tls: Some(ReplicaTls { config: Arc::new(config), server_name: "localhost".try_into().unwrap() }),
+        tls: Some(ReplicaTls { client, server_name: "localhost".try_into().unwrap() }),
         ..plain.settings().clone()
     });
     let pools = Pools::new();

@@ -35,7 +35,12 @@ async fn listen(protocol: ReplicaProtocol) -> (TcpListener, Arc<Replica>) {
 }
 
 fn replica_at(port: u16, protocol: ReplicaProtocol) -> Arc<Replica> {
-    Replica::new(ReplicaSettings { origin: Origin { host: "127.0.0.1".into(), port }, protocol, tls: None })
+    Replica::new(ReplicaSettings {
+        origin: Origin { host: "127.0.0.1".into(), port },
+        protocol,
+        tls: None,
+        policy: None,
+    })
 }
 
 fn post(body: Body) -> Request<Body> {

@@ -1,13 +1,14 @@
 //! The gateway's own tokens.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use rcgen::PublicKeyData;
-use scoregate::auth::{TokenSettings, mint};
-use scoregate::catalog::ServiceName;
+use scoregate::auth::{IssuerSettings, MintRequest, SigningKey, mint};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::oidc::now;
@@ -15,17 +16,25 @@ use super::{bearer, get};
 use crate::harness::{Gateway, KEY, Upstream, assert_record, config, service_of};
 
 /// What `config` says of the gateway's own issuer, with the key that `gateway` signs with.
-pub(super) fn issuer(gateway: &Gateway) -> TokenSettings {
-    TokenSettings {
+pub(super) fn issuer(gateway: &Gateway) -> IssuerSettings {
+    let pem = std::fs::read_to_string(gateway.path("signing.key")).unwrap();
+    IssuerSettings {
         issuer: "https://tokens.test".to_owned(),
-        signing_key: std::fs::read_to_string(gateway.path("signing.key")).unwrap().into(),
+        signing_key: Arc::new(SigningKey::from_pem(&pem.into()).unwrap()),
         lifetime: Duration::from_secs(3600),
         leeway: Duration::ZERO,
     }
 }
 
-pub(super) fn token(settings: &TokenSettings, service: &str, at: SystemTime) -> String {
-    mint(settings, &ServiceName::parse(service).unwrap(), "ann", None, at).unwrap()
+pub(super) fn token(settings: &IssuerSettings, service: &str, at: SystemTime) -> String {
+    let request = MintRequest {
+        issuer: &settings.issuer,
+        audience: service,
+        subject: "ann",
+        lifetime: settings.lifetime,
+        now: at,
+    };
+    mint(&settings.signing_key, &request).unwrap().token.expose_secret().to_owned()
 }
 
 fn signing_key(gateway: &Gateway) -> EncodingKey {
@@ -87,8 +96,11 @@ async fn a_token_of_another_time_issuer_or_key_is_refused() {
     let settings = issuer(&gateway);
     let (hour, present) = (Duration::from_secs(3600), SystemTime::now());
     let stranger = rcgen::KeyPair::generate().unwrap().serialize_pem();
-    let stranger = TokenSettings { signing_key: stranger.into(), ..settings.clone() };
-    let elsewhere = TokenSettings { issuer: "https://tokens.test/".to_owned(), ..settings.clone() };
+    let stranger = IssuerSettings {
+        signing_key: Arc::new(SigningKey::from_pem(&stranger.into()).unwrap()),
+        ..settings.clone()
+    };
+    let elsewhere = IssuerSettings { issuer: "https://tokens.test/".to_owned(), ..settings.clone() };
     for (what, token, reason) in [
         ("expired", token(&settings, "iris", present - 2 * hour), "auth_expired"),
         ("not valid yet", token(&settings, "iris", present + hour), "auth_invalid"),

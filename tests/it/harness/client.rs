@@ -305,10 +305,12 @@ pub(super) async fn handshake(
     alpn: ClientAlpn,
 ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let source = ClientTlsSource { ca: Some(ca.to_owned()), certificate: None, alpn };
-    let config = client_config(&source).unwrap();
+    let client = client_config(&source).unwrap();
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    TlsConnector::from(Arc::clone(&config)).connect(ServerName::try_from(name.to_owned()).unwrap(), tcp).await
+    TlsConnector::from(Arc::clone(&client.config))
+        .connect(ServerName::try_from(name.to_owned()).unwrap(), tcp)
+        .await
 }
 
 fn parse_head(head: &str) -> (u16, HashMap<String, String>) {

@@ -89,6 +89,8 @@ pub(in super::super) struct RawIssuer {
     pub subject_claim: At<String>,
     /// Claim that lists the principal's groups.
     pub groups_claim: At<String>,
+    /// Put before each principal and group of this issuer, so that its names are none of another's.
+    pub prefix: At<String>,
     /// Clock difference allowed when `exp` and `nbf` are judged, 0s to 10m.
     pub leeway: At<RawDuration>,
 }
@@ -101,21 +103,22 @@ impl Default for RawIssuer {
             jwks: None,
             subject_claim: At::default_value("sub".to_owned()),
             groups_claim: At::default_value("groups".to_owned()),
+            prefix: At::default_value(String::new()),
             leeway: At::default_value(RawDuration::secs(60)),
         }
     }
 }
 
-/// Networks of replicas. What is in neither list is allowed, but for link-local addresses (where clouds hand out machines'
-/// own credentials), which have to be in `allow`.
+/// Networks of replicas. Link-local addresses, metadata services of clouds, multicast and the gateway's own sockets are
+/// refused whatever stands here.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "AddressPolicy")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawAddressPolicy {
-    /// Networks that are allowed whatever `deny` says, such as `10.0.0.0/8`.
+    /// The only networks where replicas may be, such as `10.0.0.0/8`; absent: everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<At<String>>,
-    /// Networks that are refused; `0.0.0.0/0` and `::/0` refuse all that is not allowed.
+    /// Networks where replicas must not be, whatever `allow` says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<At<String>>,
 }

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use secrecy::ExposeSecret;
 use url::Url;
 
 use super::super::decode::At;
 use super::super::document::PlaceId;
-use super::super::raw::{RawJwks, RawKeys, RawOidc, RawService};
+use super::super::raw::{RawJwks, RawKeys, RawOidc, RawSecret, RawService};
 use super::super::secret::Purpose;
 use super::super::units::RawDuration;
 use super::Resolver;
 use super::service::Issuer;
-use crate::auth::{AuthSettings, JwksSource, KeySettings, OidcSettings};
+use crate::auth::{AuthSettings, JwksSource, KeyDigest, KeySettings, OidcSettings};
 use crate::catalog::{AuthMode, ComputeType, ServiceName};
 
 impl Resolver<'_> {
@@ -96,23 +95,29 @@ impl Resolver<'_> {
     }
 
     fn keys(&mut self, raw: &At<RawKeys>) -> Option<KeySettings> {
-        let primary = self
-            .required(raw.at, "primary", &raw.primary)
-            .and_then(|reference| self.secret(reference, Purpose::Key));
+        let primary =
+            self.required(raw.at, "primary", &raw.primary).and_then(|reference| self.key(reference));
         let secondary = match &raw.secondary {
-            Some(reference) => Some(self.secret(reference, Purpose::Key)?),
+            Some(reference) => Some(self.key(reference)?),
             None => None,
         };
         let primary = primary?;
-        if let (Some(reference), Some(secondary)) = (&raw.secondary, &secondary)
-            && secondary.expose_secret() == primary.expose_secret()
-        {
+        if let (Some(reference), true) = (&raw.secondary, secondary == Some(primary)) {
             self.report.error(
                 reference.at,
                 "is the same key as primary; give each its own, so that one can be changed without a gap",
             );
         }
         Some(KeySettings { primary, secondary })
+    }
+
+    fn key(&mut self, reference: &At<RawSecret>) -> Option<KeyDigest> {
+        let key = self.secret(reference, Purpose::Key)?;
+        let digest = KeyDigest::of(&key);
+        if let Err(error) = &digest {
+            self.report.error(reference.at, error.problem.clone());
+        }
+        digest.ok()
     }
 
     fn token(&mut self, raw: &RawService, issuer: &Issuer) -> Option<AuthSettings> {

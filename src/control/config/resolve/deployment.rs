@@ -10,7 +10,7 @@ use super::Resolver;
 use super::field::Taken;
 use crate::limit::DeploymentLimits;
 use crate::proxy::{DeploymentSettings, EndpointPaths};
-use crate::tls::{self, ClientAlpn, ClientTlsSource};
+use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
 use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
 
 impl Resolver<'_> {
@@ -151,6 +151,7 @@ impl Resolver<'_> {
                         RawProtocol::H2 => ReplicaProtocol::H2,
                     },
                     tls,
+                    policy: None,
                 })
             })
             .collect()
@@ -161,7 +162,7 @@ impl Resolver<'_> {
     }
 
     /// Settings for TLS are refused where they would encrypt nothing.
-    fn no_client_tls(&mut self, raw: &At<RawDeployment>) -> Option<Arc<rustls::ClientConfig>> {
+    fn no_client_tls(&mut self, raw: &At<RawDeployment>) -> Option<ClientTls> {
         if let Some(tls) = &raw.tls
             && !raw.replicas.is_empty()
         {
@@ -174,7 +175,7 @@ impl Resolver<'_> {
     }
 
     /// One client configuration for all replicas: its session cache makes reconnects cheap.
-    fn client_tls(&mut self, raw: &At<RawDeployment>) -> Option<Arc<rustls::ClientConfig>> {
+    fn client_tls(&mut self, raw: &At<RawDeployment>) -> Option<ClientTls> {
         let none = RawReplicaTls::default();
         let section = raw.tls.as_ref().map_or(&none, |tls| &tls.value);
         let certificate = match &section.certificate {
@@ -205,12 +206,12 @@ impl Resolver<'_> {
         &mut self,
         raw: &At<RawDeployment>,
         origin: &Origin,
-        config: &Arc<rustls::ClientConfig>,
+        client: &ClientTls,
     ) -> Option<ReplicaTls> {
         let named = raw.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let name = named.map_or(&*origin.host, |name| name.as_str());
         match upstream::certificate_name(name) {
-            Ok(server_name) => Some(ReplicaTls { config: Arc::clone(config), server_name }),
+            Ok(server_name) => Some(ReplicaTls { client: client.clone(), server_name }),
             Err(problem) => {
                 match named {
                     Some(field) => self.report.error(field.at, problem),

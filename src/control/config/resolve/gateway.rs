@@ -4,10 +4,6 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
-use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
@@ -23,7 +19,7 @@ use super::super::settings::{
 };
 use super::super::units::RawDuration;
 use super::Resolver;
-use crate::auth::TokenSettings;
+use crate::auth::{IssuerSettings, SigningKey};
 use crate::telemetry::{Privacy, TelemetrySettings};
 
 const MAX_WORKERS: u64 = 1024;
@@ -79,25 +75,25 @@ impl Resolver<'_> {
         Some(ObserveSettings { address })
     }
 
-    pub(super) fn tokens(&mut self, raw: &At<RawTokens>) -> Option<Arc<TokenSettings>> {
+    pub(super) fn tokens(&mut self, raw: &At<RawTokens>) -> Option<Arc<IssuerSettings>> {
         let issuer = self.required(raw.at, "issuer", &raw.issuer);
         let issuer = issuer.map(|issuer| self.text(issuer));
         let reference = self.required(raw.at, "signing_key", &raw.signing_key);
         let signing_key = reference.and_then(|reference| {
             let key = self.secret(reference, Purpose::Pem)?;
-            if !is_p256_private_key(key.expose_secret()) {
+            let key = SigningKey::from_pem(&key).ok().map(Arc::new);
+            if key.is_none() {
                 self.report.error(
                     reference.at,
                     "is no P-256 private key in PEM; make one with: openssl ecparam -name prime256v1 -genkey -noout",
                 );
-                return None;
             }
-            Some(key)
+            key
         });
-        let (shortest, longest) = TokenSettings::LIFETIMES.into_inner();
+        let (shortest, longest) = IssuerSettings::LIFETIMES.into_inner();
         let lifetime = self.duration(&raw.lifetime, RawDuration(shortest)..=RawDuration(longest));
         let leeway = self.leeway(&raw.leeway);
-        Some(Arc::new(TokenSettings { issuer: issuer?, signing_key: signing_key?, lifetime, leeway }))
+        Some(Arc::new(IssuerSettings { issuer: issuer?, signing_key: signing_key?, lifetime, leeway }))
     }
 
     pub(super) fn drain(&mut self, raw: &RawDrain) -> DrainSettings {
@@ -161,11 +157,4 @@ impl Resolver<'_> {
         }
         Some(path)
     }
-}
-
-/// ES256 is the one algorithm of own tokens.
-fn is_p256_private_key(pem: &str) -> bool {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok_and(|key| {
-        EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_der()).is_ok()
-    })
 }

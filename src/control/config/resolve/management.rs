@@ -13,12 +13,10 @@ use super::super::raw::{
     RawWrappingKey,
 };
 use super::super::secret::Purpose;
-use super::super::settings::{
-    AddressPolicySettings, IssuerSettings, ManagementSettings, StoreSettings, UriTemplateSettings,
-};
+use super::super::settings::{AddressPolicySettings, ManagementSettings, StoreSettings, UriTemplateSettings};
 use super::super::units::RawDuration;
 use super::Resolver;
-use crate::auth::{OidcSettings, TokenSettings};
+use crate::auth::{IssuerSettings, OidcSettings, OutsideSettings};
 use crate::store::wrapping::WrappingKeySource;
 
 /// Shortest bootstrap token, in characters; it opens everything.
@@ -71,7 +69,7 @@ impl Resolver<'_> {
 
     fn management_times(&mut self, raw: &RawManagement) -> (Duration, Duration) {
         let retention = RawDuration::secs(DAY)..=RawDuration::secs(3650 * DAY);
-        let (shortest, longest) = TokenSettings::LIFETIMES.into_inner();
+        let (shortest, longest) = IssuerSettings::LIFETIMES.into_inner();
         (
             self.duration(&raw.activity_retention, retention),
             self.duration(&raw.token_lifetime, RawDuration(shortest)..=RawDuration(longest)),
@@ -93,17 +91,27 @@ impl Resolver<'_> {
         None
     }
 
-    fn issuer(&mut self, raw: &At<RawIssuer>) -> Option<IssuerSettings> {
+    fn issuer(&mut self, raw: &At<RawIssuer>) -> Option<OutsideSettings> {
         let issuer = self.required(raw.at, "issuer", &raw.issuer);
         let issuer = issuer.map(|issuer| self.text(issuer));
         let audience = self.required(raw.at, "audience", &raw.audience);
-        let audience = audience.map(|audience| self.text(audience));
+        let audience = audience.and_then(|audience| {
+            let text = self.text(audience);
+            match OutsideSettings::audience_problem(&text) {
+                None => Some(text),
+                Some(problem) => {
+                    self.report.error(audience.at, format!("'{text}' {problem}"));
+                    None
+                }
+            }
+        });
         let jwks = self.required(raw.at, "jwks", &raw.jwks).and_then(|jwks| self.jwks(jwks));
+        let prefix = raw.prefix.value.clone();
         let subject_claim = self.text(&raw.subject_claim);
         let groups_claim = self.text(&raw.groups_claim);
         let leeway = self.leeway(&raw.leeway);
         let oidc = OidcSettings { issuer: issuer?, audience: audience?, jwks: jwks?, leeway };
-        Some(IssuerSettings { oidc, subject_claim, groups_claim })
+        Some(OutsideSettings { oidc, subject_claim, groups_claim, prefix })
     }
 
     fn address_policy(&mut self, raw: &RawAddressPolicy) -> AddressPolicySettings {

@@ -13,7 +13,7 @@ use super::super::raw::{Raw, RawCors, RawLimits, RawService};
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use super::field::Taken;
-use crate::auth::TokenSettings;
+use crate::auth::{IssuerSettings, TokenSettings};
 use crate::catalog::AtExpiry;
 use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
 use crate::proxy::{CorsSettings, ServiceSettings};
@@ -32,7 +32,7 @@ impl Resolver<'_> {
         &mut self,
         raw: &Raw,
         root: PlaceId,
-        tokens: Option<&Arc<TokenSettings>>,
+        tokens: Option<&Arc<IssuerSettings>>,
     ) -> Vec<Arc<ServiceSettings>> {
         if raw.services.is_empty() {
             self.report.missing_warning(
@@ -45,7 +45,7 @@ impl Resolver<'_> {
             (None, _) if self.report.is_lost(root, "tokens") => Issuer::Refused,
             (None, _) => Issuer::Absent,
             (Some(_), None) => Issuer::Refused,
-            (Some(_), Some(tokens)) => Issuer::Ready(Arc::clone(tokens)),
+            (Some(_), Some(tokens)) => Issuer::Ready(Arc::new(tokens.verification())),
         };
         let mut seen = Seen::default();
         let services = raw.services.iter();
@@ -74,7 +74,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Box<str>> {
+    fn hosts(&mut self, raw: &RawService, taken: &mut Taken) -> Vec<Arc<str>> {
         for field in &raw.hosts {
             match host_problem(field) {
                 Some(problem) => self.report.error(field.at, problem),

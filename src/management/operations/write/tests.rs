@@ -1,3 +1,5 @@
+//! Every step of a write, each with what goes wrong in it.
+
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
