@@ -648,6 +648,16 @@ fn the_management_plane_needs_tls_and_a_store() {
             ],
         ),
         (
+            &with(
+                "store: {kind: embedded, path: data}\nmanagement: {tls: {certificates: []}, issuers: [{issuer: i, audience: iris, jwks: {file: k}}]}",
+            ),
+            &[],
+            &[
+                "c.yaml:4:33: management.tls.certificates: lists no certificate; add one as {cert: FILE, key: FILE}",
+                "c.yaml:4:70: management.issuers[0].audience: 'iris' could be the name of a service, whose tokens must not open the API; use a URI or an application's id",
+            ],
+        ),
+        (
             &with("store: {kind: embedded, path: data, key: {file: a, env: b}}"),
             &[],
             &[

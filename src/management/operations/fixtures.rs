@@ -16,14 +16,14 @@ use crate::store::seal::Sealer;
 use crate::store::{Batch, CheckReport, MemoryStore, Order, Range, Row, Store, StoreError, Table};
 
 /// The workspace of the configuration.
-pub(super) const DECLARED: &str = "ws";
+pub(in crate::management) const DECLARED: &str = "ws";
 
 /// A data plane that keeps what it is told.
 #[derive(Default)]
-pub(super) struct Recorder {
-    pub(super) applied: Mutex<Vec<ServiceChanges>>,
+pub(in crate::management) struct Recorder {
+    pub(in crate::management) applied: Mutex<Vec<ServiceChanges>>,
     /// Whether the next changes cannot be built.
-    pub(super) fails: AtomicBool,
+    pub(in crate::management) fails: AtomicBool,
 }
 
 impl DataPlane for Recorder {
@@ -45,7 +45,7 @@ impl DataPlane for Recorder {
 }
 
 /// A sealer for stores that nobody else reads: keeps the place beside the secret.
-pub(super) struct OpenSealer;
+pub(in crate::management) struct OpenSealer;
 
 impl Sealer for OpenSealer {
     fn seal(&self, workspace: &str, place: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
@@ -61,14 +61,14 @@ impl Sealer for OpenSealer {
 
 /// A store that fails or is raced when a test says so.
 #[derive(Default)]
-pub(super) struct TestStore {
-    pub(super) rows: MemoryStore,
+pub(in crate::management) struct TestStore {
+    pub(in crate::management) rows: MemoryStore,
     /// So many commits fail from now on.
-    pub(super) failing: AtomicU32,
+    pub(in crate::management) failing: AtomicU32,
     /// So many commits succeed before that.
-    pub(super) sparing: AtomicU32,
+    pub(in crate::management) sparing: AtomicU32,
     /// What another process does right before each of the next commits.
-    pub(super) rivals: Mutex<Vec<Box<dyn Fn(&MemoryStore) + Send>>>,
+    pub(in crate::management) rivals: Mutex<Vec<Box<dyn Fn(&MemoryStore) + Send>>>,
 }
 
 impl Store for TestStore {
@@ -103,13 +103,13 @@ impl Store for TestStore {
 }
 
 /// A gateway under test.
-pub(super) struct Gateway {
-    pub(super) operations: Operations,
-    pub(super) store: Arc<TestStore>,
-    pub(super) data_plane: Arc<Recorder>,
+pub(in crate::management) struct Gateway {
+    pub(in crate::management) operations: Operations,
+    pub(in crate::management) store: Arc<TestStore>,
+    pub(in crate::management) data_plane: Arc<Recorder>,
 }
 
-pub(super) fn settings() -> OperationsSettings {
+pub(in crate::management) fn settings() -> OperationsSettings {
     let spec = WorkspaceSpec {
         subscription: "sub".into(),
         resource_group: "rg".into(),
@@ -131,16 +131,16 @@ pub(super) fn settings() -> OperationsSettings {
 }
 
 impl Gateway {
-    pub(super) fn new() -> Self {
+    pub(in crate::management) fn new() -> Self {
         Self::with(settings())
     }
 
-    pub(super) fn with(settings: OperationsSettings) -> Self {
+    pub(in crate::management) fn with(settings: OperationsSettings) -> Self {
         Self::on(Arc::default(), settings)
     }
 
     /// A gateway on a store that may already hold something.
-    pub(super) fn on(store: Arc<TestStore>, settings: OperationsSettings) -> Self {
+    pub(in crate::management) fn on(store: Arc<TestStore>, settings: OperationsSettings) -> Self {
         let data_plane = Arc::new(Recorder::default());
         let operations = Operations::start(
             Arc::clone(&store) as Arc<dyn Store>,
@@ -152,7 +152,7 @@ impl Gateway {
     }
 
     /// The activity log, oldest first, as it is stored.
-    pub(super) fn events(&self) -> Vec<ActivityEvent> {
+    pub(in crate::management) fn events(&self) -> Vec<ActivityEvent> {
         let all =
             Range { table: Table::Activity, prefix: &[], after: None, limit: 10_000, order: Order::Forwards };
         let rows = self.store.scan(&all).unwrap();
@@ -160,12 +160,12 @@ impl Gateway {
     }
 
     /// Status and caller of each event, oldest first.
-    pub(super) fn statuses(&self) -> Vec<ActivityStatus> {
+    pub(in crate::management) fn statuses(&self) -> Vec<ActivityStatus> {
         self.events().iter().map(|event| event.status).collect()
     }
 }
 
-pub(super) fn request() -> RequestFacts {
+pub(in crate::management) fn request() -> RequestFacts {
     RequestFacts {
         client: Ipv4Addr::LOCALHOST.into(),
         method: "PUT".into(),
@@ -175,18 +175,18 @@ pub(super) fn request() -> RequestFacts {
 }
 
 /// A caller who may do `actions` on the whole gateway.
-pub(super) fn caller(principal: &str, actions: ActionSet) -> Caller {
+pub(in crate::management) fn caller(principal: &str, actions: ActionSet) -> Caller {
     let grants = Grants { gateway: actions, ..Grants::default() };
     Caller { principal: principal.into(), grants: Arc::new(grants), request: request() }
 }
 
 /// A caller with a built-in role on the gateway.
-pub(super) fn holder(role: BuiltInRole) -> Caller {
+pub(in crate::management) fn holder(role: BuiltInRole) -> Caller {
     caller(&role.as_str().to_lowercase(), role.actions())
 }
 
 /// A caller with a built-in role in one workspace only.
-pub(super) fn holder_in(workspace: &str, role: BuiltInRole) -> Caller {
+pub(in crate::management) fn holder_in(workspace: &str, role: BuiltInRole) -> Caller {
     let workspaces = [(workspace.to_lowercase(), role.actions())].into();
     let grants = Grants { workspaces, ..Grants::default() };
     let principal = format!("{workspace}-{}", role.as_str().to_lowercase());

@@ -7,10 +7,7 @@
 mod activity;
 mod data_plane;
 #[cfg(test)]
-mod fixtures;
-mod generate;
-mod hex;
-mod keyring;
+pub(in crate::management) mod fixtures;
 mod keys;
 mod metadata;
 mod page;
