@@ -1,5 +1,6 @@
 //! What tests of operations need: a gateway on a store in memory, a data plane that records, callers of every role.
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,10 @@ pub(in crate::management) struct Recorder {
     pub(in crate::management) applied: Mutex<Vec<ServiceChanges>>,
     /// Whether the next changes cannot be built.
     pub(in crate::management) fails: AtomicBool,
+    /// The services of the configuration.
+    pub(in crate::management) declared: Mutex<Vec<Arc<ServiceSettings>>>,
+    /// When the keys of each service were last used.
+    pub(in crate::management) used: Mutex<HashMap<ServiceName, [Option<SystemTime>; 2]>>,
 }
 
 impl DataPlane for Recorder {
@@ -35,12 +40,12 @@ impl DataPlane for Recorder {
         Ok(())
     }
 
-    fn key_use(&self, _: &ServiceName) -> [Option<SystemTime>; 2] {
-        [None; 2]
+    fn key_use(&self, service: &ServiceName) -> [Option<SystemTime>; 2] {
+        self.used.lock().unwrap().get(service).copied().unwrap_or_default()
     }
 
     fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
-        Arc::new(vec![])
+        Arc::new(self.declared.lock().unwrap().clone())
     }
 }
 
@@ -121,6 +126,7 @@ pub(in crate::management) fn settings() -> OperationsSettings {
         public_url: "https://score.example.org".parse().unwrap(),
         uri_templates: UriTemplates::default(),
         replica_template: None,
+        address_policy: Arc::default(),
         token_lifetime: Duration::from_secs(3600),
         token_leeway: Duration::from_secs(60),
         activity_retention: Duration::from_secs(90 * 24 * 3600),
@@ -141,7 +147,15 @@ impl Gateway {
 
     /// A gateway on a store that may already hold something.
     pub(in crate::management) fn on(store: Arc<TestStore>, settings: OperationsSettings) -> Self {
-        let data_plane = Arc::new(Recorder::default());
+        Self::between(store, Arc::default(), settings)
+    }
+
+    /// A gateway on a store, before a data plane that may already serve something.
+    pub(in crate::management) fn between(
+        store: Arc<TestStore>,
+        data_plane: Arc<Recorder>,
+        settings: OperationsSettings,
+    ) -> Self {
         let operations = Operations::start(
             Arc::clone(&store) as Arc<dyn Store>,
             Arc::new(OpenSealer),

@@ -5,12 +5,19 @@
 //! leave no event.
 
 mod activity;
+mod answers;
+mod catalogue;
 mod data_plane;
+mod declared;
 #[cfg(test)]
 pub(in crate::management) mod fixtures;
+mod generate;
+mod hex;
+mod keyring;
 mod keys;
 mod metadata;
 mod page;
+mod place;
 mod principals;
 mod project;
 mod published;
@@ -21,13 +28,18 @@ mod roles;
 mod rows;
 mod services;
 mod settings;
+mod signing;
+mod start;
 mod store;
 mod tokens;
+mod uris;
 mod view;
 mod workspaces;
 mod write;
 
 use std::sync::Arc;
+
+use time::OffsetDateTime;
 
 use crate::store::{Store, seal::Sealer};
 
@@ -45,17 +57,17 @@ pub use view::{
 /// All operations of the management plane.
 pub struct Operations {
     store: Arc<dyn Store>,
-    #[expect(dead_code, reason = "seam")]
     sealer: Arc<dyn Sealer>,
-    data_plane: Arc<dyn DataPlane>,
+    published: published::Published,
+    replicas: replicas::Replicas,
+    signing_keys: signing::SigningKeys,
+    answers: answers::Sweep,
+    persisted: keys::PersistedUse,
     settings: OperationsSettings,
+    started_at: OffsetDateTime,
     configured: principals::ConfiguredToken,
     roles: roles::Roles,
     writes: write::Writes,
-}
-
-fn unbuilt<T>() -> Result<T, Refusal> {
-    Err(Refusal::new(super::Cause::Internal, "not built yet"))
 }
 
 impl Operations {
@@ -71,6 +83,24 @@ impl Operations {
     ) -> Result<Self, Refusal> {
         let configured = principals::ConfiguredToken::take(&mut settings)?;
         let roles = roles::Roles::load(&*store)?;
-        Ok(Self { store, sealer, data_plane, settings, configured, roles, writes: write::Writes::default() })
+        let operations = Self {
+            store,
+            sealer,
+            published: published::Published::new(data_plane),
+            replicas: replicas::Replicas::new(
+                settings.replica_template.clone(),
+                Arc::clone(&settings.address_policy),
+            ),
+            signing_keys: signing::SigningKeys::default(),
+            answers: answers::Sweep::default(),
+            persisted: keys::PersistedUse::default(),
+            settings,
+            started_at: OffsetDateTime::now_utc(),
+            configured,
+            roles,
+            writes: write::Writes::default(),
+        };
+        operations.serve_what_is_stored()?;
+        Ok(operations)
     }
 }

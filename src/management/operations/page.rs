@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Page, PageOf};
 use crate::management::Refusal;
+use crate::store::Row;
 
 /// Largest page.
 const MAX_LIMIT: usize = 1000;
@@ -54,6 +55,38 @@ impl Page {
         }
         Ok(PageOf { items, next: None })
     }
+}
+
+/// A candidate of a list that has declared and stored ones.
+pub(super) enum Candidate<D> {
+    /// Of the configuration.
+    Declared(D),
+    /// Of the store.
+    Stored(Row),
+}
+
+/// Declared and stored candidates as one list. Both come in the order of their keys; a declared one hides a stored one of
+/// its key, which was made before it was declared.
+pub(super) fn merged<D>(
+    declared: Vec<(Vec<u8>, D)>,
+    stored: impl Iterator<Item = Result<(Vec<u8>, Row), Refusal>>,
+) -> impl Iterator<Item = Result<(Vec<u8>, Candidate<D>), Refusal>> {
+    let mut declared = declared.into_iter().peekable();
+    let mut stored = stored.peekable();
+    std::iter::from_fn(move || {
+        if let Some((next, _)) = declared.peek() {
+            stored.next_if(|row| row.as_ref().is_ok_and(|(key, _)| key == next));
+            let is_next = match stored.peek() {
+                Some(Ok((key, _))) => next < key,
+                Some(Err(_)) => false,
+                None => true,
+            };
+            if is_next {
+                return declared.next().map(|(key, it)| Ok((key, Candidate::Declared(it))));
+            }
+        }
+        Some(stored.next()?.map(|(key, row)| (key, Candidate::Stored(row))))
+    })
 }
 
 #[cfg(test)]
@@ -111,5 +144,25 @@ mod tests {
             let refusal = page.after().unwrap_err();
             assert_eq!((refusal.cause, refusal.target.as_deref()), (Cause::Invalid, Some(target)));
         }
+    }
+
+    #[test]
+    fn declared_and_stored_ones_are_one_list_in_which_declared_ones_hide_the_others() {
+        let list = |declared: &[&str], stored: &[&str]| -> Vec<String> {
+            let declared = declared.iter().map(|key| (key.as_bytes().to_vec(), ())).collect();
+            let stored = stored.iter().map(|key| {
+                let key = key.as_bytes().to_vec();
+                Ok((key.clone(), Row { key, value: vec![], version: 1 }))
+            });
+            let shown = merged(declared, stored).map(|candidate| match candidate.unwrap() {
+                (key, Candidate::Declared(())) => format!("{}!", String::from_utf8(key).unwrap()),
+                (key, Candidate::Stored(_)) => String::from_utf8(key).unwrap(),
+            });
+            shown.collect()
+        };
+        assert_eq!(list(&["b", "d"], &["a", "b", "c", "e"]), ["a", "b!", "c", "d!", "e"]);
+        assert_eq!(list(&["a", "z"], &["m"]), ["a!", "m", "z!"]);
+        assert_eq!(list(&[], &["a"]), ["a"]);
+        assert_eq!(list(&["a"], &[]), ["a!"]);
     }
 }

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use crate::catalog::WorkspaceSpec;
 use crate::management::Credentials;
+use crate::upstream::AddressPolicy;
 
 /// What the management plane is told by the configuration.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct OperationsSettings {
     pub uri_templates: UriTemplates,
     /// Replica URL of a service that names none, with `{service}` and `{namespace}`.
     pub replica_template: Option<String>,
+    /// Where replicas of managed services may be.
+    pub address_policy: Arc<AddressPolicy>,
     /// Lifetime of scoring tokens of services that set none.
     pub token_lifetime: std::time::Duration,
     /// Clock difference allowed when tokens are judged.

@@ -131,6 +131,27 @@ impl Operations {
         outcome
     }
 
+    /// Does what nobody has asked for and what changes nothing that anybody sees: without an event, and without a commit if
+    /// `body` changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) fn upkeep(
+        &self,
+        mut body: impl FnMut(&mut Batch) -> Result<ServiceChanges, Refusal>,
+    ) -> Result<(), Refusal> {
+        let _order = lock(&self.writes.order);
+        let outcome = in_rounds(|| {
+            let mut batch = Batch::default();
+            let changes = body(&mut batch).map_err(Failed::Refused)?;
+            if !batch.changes.is_empty() {
+                self.store.commit(batch)?;
+            }
+            Ok(changes)
+        });
+        self.put_into_effect(outcome.map_err(Failed::into_refusal)?)
+    }
+
     /// Logs an attempt that was refused before there was a caller (no or a bad credential on a write).
     ///
     /// At most 60 of them a minute; further ones are only counted, in the gateway's own log.
@@ -185,7 +206,7 @@ impl Operations {
         if changes.upsert.is_empty() && changes.remove.is_empty() {
             return Ok(());
         }
-        self.data_plane.apply(changes).map_err(|error| {
+        self.published.apply(changes).map_err(|error| {
             tracing::error!(error, "a change is stored but not in effect");
             Refusal::new(
                 Cause::Internal,

@@ -1,0 +1,118 @@
+//! Services of the configuration file as entries of the catalogue: to be read, not to be changed.
+
+use std::time::Duration;
+
+use crate::auth::AuthSettings;
+use crate::catalog::{
+    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Provenance, ServiceEntry, ServiceSpec,
+};
+use crate::limit::DeploymentLimits;
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
+
+/// The entry that `settings` would have been made from.
+pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Provenance) -> ServiceEntry {
+    // The configuration has one set of limits for all deployments of a service.
+    let limits = settings.deployments.first().map(|first| first.limits);
+    let spec = ServiceSpec {
+        hosts: settings.hosts.iter().map(ToString::to_string).collect(),
+        auth: Some(auth_mode(&settings.auth)),
+        at_expiry: settings.at_expiry,
+        status_mapping: settings.status_mapping,
+        limits: LimitsSpec {
+            body_bytes: Some(settings.limits.body_bytes),
+            ..limits.map(self::limits).unwrap_or_default()
+        },
+        deployments: settings.deployments.iter().map(|it| (it.name.clone(), deployment(it))).collect(),
+        ..ServiceSpec::new(settings.compute_type)
+    };
+    ServiceEntry {
+        name: settings.name.clone(),
+        workspace: workspace.to_owned(),
+        spec,
+        origin: Origin::Declared,
+        provenance,
+    }
+}
+
+const fn auth_mode(settings: &AuthSettings) -> AuthMode {
+    match settings {
+        AuthSettings::None => AuthMode::None,
+        AuthSettings::Key(_) => AuthMode::Key,
+        AuthSettings::Token(_) => AuthMode::Token,
+        AuthSettings::Oidc(_) => AuthMode::Oidc,
+    }
+}
+
+fn deployment(settings: &DeploymentSettings) -> DeploymentSpec {
+    let replicas = settings.replicas.iter().map(|replica| {
+        let scheme = if replica.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", replica.origin)
+    });
+    let has_own_paths = settings.paths != EndpointPaths::default();
+    let paths = || PathsSpec {
+        score: settings.paths.score.to_string(),
+        swagger: settings.paths.swagger.to_string(),
+        health: settings.paths.health.to_string(),
+    };
+    DeploymentSpec {
+        traffic: settings.traffic,
+        replicas: replicas.collect(),
+        paths: has_own_paths.then(paths),
+        ..DeploymentSpec::default()
+    }
+}
+
+fn limits(limits: DeploymentLimits) -> LimitsSpec {
+    let millis = |wait: Duration| u64::try_from(wait.as_millis()).ok();
+    LimitsSpec {
+        body_bytes: None,
+        scoring_timeout_ms: millis(limits.upstream.first_byte),
+        idle_timeout_ms: millis(limits.upstream.idle),
+        concurrent_requests_per_replica: limits.admission.per_replica,
+        queue_wait_ms: millis(limits.admission.queue_wait),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::catalog::ServiceName;
+    use crate::management::operations::project::project;
+    use crate::management::operations::replicas::Replicas;
+
+    /// Reading a declared service gives what a managed one would have to be asked for.
+    #[test]
+    fn an_entry_says_what_its_settings_were_made_from() {
+        let spec: ServiceSpec = serde_json::from_value(json!({
+            "compute_type": "AKS",
+            "hosts": ["iris.example.org"],
+            "auth": "none",
+            "status_mapping": "passthrough",
+            "limits": {
+                "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
+                "concurrent_requests_per_replica": 3, "queue_wait_ms": 4,
+            },
+            "deployments": {
+                "blue": {"traffic": 90, "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},
+                "green": {
+                    "traffic": 10, "replicas": ["http://green:80"],
+                    "paths": {"score": "/invocations", "swagger": "/swagger.json", "health": "/ping"},
+                },
+            },
+        }))
+        .unwrap();
+        let name = ServiceName::parse("iris").unwrap();
+        let settings =
+            project(&name, &spec, AuthSettings::None, &Replicas::new(None, std::sync::Arc::default()))
+                .unwrap();
+        let at = datetime!(2026-11-24 12:00 UTC);
+        let provenance =
+            Provenance { created_at: at, created_by: "c".into(), updated_at: at, updated_by: "c".into() };
+        let entry = entry(&settings, "ws", provenance);
+        assert_eq!((entry.origin, entry.workspace.as_str()), (Origin::Declared, "ws"));
+        assert_eq!(entry.spec, spec);
+    }
+}
