@@ -2,6 +2,8 @@
 //!
 //! The only module that knows both planes.
 
+mod management;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::auth::{self, JwksRegistry};
@@ -20,6 +23,8 @@ use crate::proxy::{Snapshot, Worker};
 use crate::telemetry::metrics::KeySetReading;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
+use management::ManagementPlane;
+
 /// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
 pub struct Gateway {
     bound: Bound,
@@ -30,6 +35,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     workers: Vec<std::thread::JoinHandle<()>>,
     limits: Vec<Arc<ConnectionLimit>>,
+    management: Option<JoinHandle<()>>,
 }
 
 /// Where the gateway listens.
@@ -37,8 +43,19 @@ pub struct Gateway {
 pub struct Bound {
     /// Data-plane listeners by name, in the order of the configuration.
     pub listeners: Vec<(Arc<str>, SocketAddr)>,
+    /// The management plane.
+    pub management: Option<SocketAddr>,
     /// Metrics and health.
     pub observe: Option<SocketAddr>,
+}
+
+impl Bound {
+    /// All of them, the first listener's first.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.iter().map(|(_, address)| *address);
+        listeners.chain(self.management).chain(self.observe).collect()
+    }
 }
 
 /// How a drain went.
@@ -69,9 +86,19 @@ impl Gateway {
             None => None,
         };
         let sockets = Sockets::bind(&loaded, &metrics)?;
-        let bound = Bound {
+        let mut bound = Bound {
             listeners: sockets.addresses.clone(),
+            management: None,
             observe: observe.as_ref().map(|(address, _)| *address),
+        };
+        let management = match &config.management {
+            Some(settings) => {
+                let others = bound.addresses();
+                let started = ManagementPlane::start(config, settings, &publisher, &jwks, &others).await?;
+                bound.management = Some(started.address());
+                Some(started)
+            }
+            None => None,
         };
         let limits = sockets.limits.clone();
         let lifecycle = Lifecycle::new();
@@ -82,7 +109,9 @@ impl Gateway {
             phases: lifecycle.watch(),
         };
         let workers = plane.start(sockets.per_worker)?;
-        let reloader = Arc::new(Reloader::new(source, loaded, Arc::clone(&publisher), Arc::clone(&metrics)));
+        let reloader = Reloader::new(source, loaded, Arc::clone(&publisher), Arc::clone(&metrics))
+            .with_management(management.as_ref().map(ManagementPlane::tls));
+        let reloader = Arc::new(reloader);
 
         lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));
         lifecycle::spawn("retired snapshots", reap(Arc::clone(&publisher)));
@@ -92,11 +121,13 @@ impl Gateway {
                 metrics: Arc::clone(&metrics),
                 reloader: Arc::clone(&reloader),
                 phases: lifecycle.watch(),
+                store: management.as_ref().map(ManagementPlane::health),
             };
             lifecycle::spawn("observe", observe.serve(listener));
         }
+        let management = management.map(|plane| plane.serve(lifecycle.watch(), Arc::clone(&metrics)));
         lifecycle.advance(Phase::Running);
-        Ok(Self { bound, lifecycle, publisher, reloader, telemetry, metrics, workers, limits })
+        Ok(Self { bound, lifecycle, publisher, reloader, telemetry, metrics, workers, limits, management })
     }
 
     /// Where the gateway listens.
@@ -136,10 +167,13 @@ impl Gateway {
         tokio::time::sleep(drain.delay).await;
         self.lifecycle.advance(Phase::Draining);
         let deadline = Instant::now() + drain.timeout;
-        while self.open_connections() > 0 && Instant::now() < deadline {
+        while self.is_busy() && Instant::now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         let cut = self.open_connections();
+        if self.management.as_ref().is_some_and(|management| !management.is_finished()) {
+            tracing::warn!("drain.timeout is over, calls of the management plane are cut");
+        }
         if cut > 0 {
             let timeout = drain.timeout;
             tracing::warn!(connections = cut, ?timeout, "drain.timeout is over, what is still there is cut");
@@ -159,6 +193,12 @@ impl Gateway {
             Err(error) => tracing::error!(%error, "the end of the data plane failed"),
         }
         Drained { cut }
+    }
+
+    /// Whether calls may be under way.
+    fn is_busy(&self) -> bool {
+        let managing = self.management.as_ref().is_some_and(|management| !management.is_finished());
+        managing || self.open_connections() > 0
     }
 
     fn open_connections(&self) -> usize {

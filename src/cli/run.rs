@@ -58,6 +58,9 @@ fn announce(bound: &Bound) -> anyhow::Result<()> {
         .map(|(name, address)| (name.to_string(), address.to_string().into()))
         .collect();
     let mut ready = serde_json::json!({ "event": "ready", "listeners": listeners });
+    if let Some(management) = bound.management {
+        ready["management"] = management.to_string().into();
+    }
     if let Some(observe) = bound.observe {
         ready["observe"] = observe.to_string().into();
     }

@@ -7,7 +7,7 @@ mod publish;
 mod reload;
 mod watch;
 
-pub use observe::{Observe, bind as bind_observe};
+pub use observe::{Observe, StoreHealth, bind as bind_observe};
 pub use publish::{PublishError, Publisher};
 pub use reload::{Outcome, Reloader, Status};
 pub use watch::watch;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -36,6 +37,31 @@ pub struct Observe {
     pub reloader: Arc<Reloader>,
     /// Decides `/readyz`.
     pub phases: PhaseReceiver,
+    /// Told by `/readyz?verbose`; `None`: there is no management plane.
+    pub store: Option<StoreHealth>,
+}
+
+/// Whether the store of the management plane answered when it was last asked.
+#[derive(Clone, Debug)]
+pub struct StoreHealth(Arc<AtomicBool>);
+
+/// It was opened when the process started.
+impl Default for StoreHealth {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl StoreHealth {
+    /// Notes how it is; returns how it was.
+    #[must_use]
+    pub fn set(&self, up: bool) -> bool {
+        self.0.swap(up, Ordering::Relaxed)
+    }
+
+    fn is_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Observe {
@@ -111,6 +137,11 @@ impl Observe {
             "config",
             config.error.as_ref().map_or("ok", |_| "last reload refused, the old one serves").to_owned(),
         );
+        // The same: scoring needs no store.
+        if let Some(store) = &self.store {
+            let note = if store.is_up() { "ok" } else { "unavailable: changes are refused, scoring goes on" };
+            check(store.is_up(), "store", note.to_owned());
+        }
         body.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
         text(status, body)
     }

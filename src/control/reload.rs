@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RunningConfig;
+use crate::tls::{self, ServerTls, TlsError};
 
 use super::config::{self, Config, DrainSettings, Loaded, Problems, Source};
 use super::publish::{PublishError, Publisher};
@@ -18,6 +19,7 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     running: Mutex<Config>,
     status: ArcSwap<Status>,
+    management_tls: Option<Arc<ArcSwap<ServerTls>>>,
 }
 
 /// What runs and what the files say, as `/config/status` shows it.
@@ -64,7 +66,14 @@ impl Reloader {
             error: None,
         };
         let running = Mutex::new(loaded.config);
-        Self { source, publisher, metrics, running, status: ArcSwap::from_pointee(status) }
+        let status = ArcSwap::from_pointee(status);
+        Self { source, publisher, metrics, running, status, management_tls: None }
+    }
+
+    /// Has reloads swap the certificates of the management plane too.
+    #[must_use]
+    pub fn with_management(self, tls: Option<Arc<ArcSwap<ServerTls>>>) -> Self {
+        Self { management_tls: tls, ..self }
     }
 
     /// What runs and what the files say.
@@ -112,8 +121,18 @@ impl Reloader {
                     let why = format!("a restart is needed for: {}", fixed.join("; "));
                     return self.refuse(&before, Some(loaded.hash), (Cause::Configuration, why));
                 }
+                let certificates = match self.management_certificates(&loaded.config) {
+                    Ok(certificates) => certificates,
+                    Err(error) => {
+                        let why = format!("management.tls: {error}");
+                        return self.refuse(&before, Some(loaded.hash), (Cause::Certificate, why));
+                    }
+                };
                 match self.publisher.publish(&loaded.config) {
                     Ok(generation) => {
+                        if let (Some(served), Some(certificates)) = (&self.management_tls, certificates) {
+                            served.store(Arc::new(certificates));
+                        }
                         *running = loaded.config;
                         self.apply(generation, loaded.hash)
                     }
@@ -124,6 +143,10 @@ impl Reloader {
                 }
             }
         }
+    }
+
+    fn management_certificates(&self, config: &Config) -> Result<Option<ServerTls>, TlsError> {
+        config.management.as_ref().map(|management| tls::server(&management.tls)).transpose()
     }
 
     fn apply(&self, generation: u64, hash: String) -> Outcome {

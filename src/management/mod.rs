@@ -18,6 +18,7 @@ mod refusal;
 
 pub use caller::{Caller, Grants, RequestFacts};
 pub use credentials::Credentials;
+pub use http::Server;
 pub use operations::Operations;
 pub use refusal::{Cause, Refusal};
 

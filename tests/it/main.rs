@@ -17,6 +17,7 @@ mod framing;
 mod harness;
 mod headers;
 mod life;
+mod management;
 mod metrics;
 mod proxy_protocol;
 mod records;

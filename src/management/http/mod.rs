@@ -22,7 +22,7 @@ use crate::auth::OutsideClaims;
 use super::{Caller, Cause, Operations, Refusal, RequestFacts};
 
 pub use envelope::{envelop, request_id};
-pub use json::{MAX_BODY, body, request};
+pub use json::{body, request};
 pub use precondition::{etag, precondition};
 pub use server::Server;
 

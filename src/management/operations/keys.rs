@@ -20,9 +20,12 @@ use crate::store::{Batch, Expect, Table};
 /// How many services' keys are brought up to date by one commit.
 const CHUNK: usize = 200;
 
+/// When the primary and the secondary key last let a call in.
+type LastUse = [Option<SystemTime>; 2];
+
 /// What the store already knows of the use of keys.
 #[derive(Default)]
-pub(super) struct PersistedUse(Mutex<HashMap<ServiceName, [Option<SystemTime>; 2]>>);
+pub(super) struct PersistedUse(Mutex<HashMap<ServiceName, LastUse>>);
 
 impl Operations {
     /// Both keys of a service. Whoever sees keys can use them: each look is in the activity log, as in Azure's.
@@ -130,34 +133,29 @@ impl Operations {
     /// # Errors
     /// The store cannot be used; what was not written down will be with the next call.
     pub fn persist_key_use(&self) -> Result<(), Refusal> {
-        let used: Vec<_> = self
+        let data_plane = self.published.data_plane();
+        let used: HashMap<_, _> = self
             .published
             .names()
             .into_iter()
-            .map(|name| {
-                let last = self.published.data_plane().key_use(&name);
-                (name, last)
-            })
-            .filter(|(name, last)| last.iter().any(Option::is_some) && !self.persisted.has(name, *last))
+            .map(|name| (data_plane.key_use(&name), name))
+            .filter(|(last, _)| last.iter().any(Option::is_some))
+            .map(|(last, name)| (name, last))
             .collect();
-        for some in used.chunks(CHUNK) {
+        let news: Vec<_> = used.iter().filter(|(name, last)| !self.persisted.has(name, **last)).collect();
+        for some in news.chunks(CHUNK) {
             self.upkeep(|batch| {
                 for (name, last) in some {
-                    self.note_use(name, *last, batch)?;
+                    self.note_use(name, **last, batch)?;
                 }
                 Ok(ServiceChanges::default())
             })?;
-            self.persisted.note(some);
         }
+        self.persisted.replace(used);
         Ok(())
     }
 
-    fn note_use(
-        &self,
-        name: &ServiceName,
-        last: [Option<SystemTime>; 2],
-        batch: &mut Batch,
-    ) -> Result<(), Refusal> {
+    fn note_use(&self, name: &ServiceName, last: LastUse, batch: &mut Batch) -> Result<(), Refusal> {
         // Deleted meanwhile: there is nothing to be written down.
         let found: Option<Versioned<KeyPairRow>> = rows::get(&*self.store, Table::Keys, name.as_str())?;
         let Some(Versioned { value: mut pair, version }) = found else { return Ok(()) };
@@ -198,12 +196,12 @@ impl Operations {
 }
 
 impl PersistedUse {
-    fn has(&self, name: &ServiceName, last: [Option<SystemTime>; 2]) -> bool {
+    fn has(&self, name: &ServiceName, last: LastUse) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&last)
     }
 
-    fn note(&self, used: &[(ServiceName, [Option<SystemTime>; 2])]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(used.iter().cloned());
+    fn replace(&self, used: HashMap<ServiceName, LastUse>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = used;
     }
 }
 

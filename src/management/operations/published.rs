@@ -45,18 +45,19 @@ impl Published {
     /// Hands over all services at the start. One that cannot be built is left out, with an error in the log, and the rest
     /// is served.
     pub(super) fn apply_all(&self, services: &[Arc<ServiceSettings>]) {
-        let changes = ServiceChanges { upsert: services.to_vec(), remove: vec![] };
-        match (self.apply(changes), services) {
-            (Ok(()), _) | (Err(_), []) => {}
-            (Err(error), [only]) => {
-                self.known().forget(&only.name);
-                tracing::error!(service = %only.name, error, "a stored service cannot be served");
-            }
-            (Err(_), many) => {
-                let (first, second) = many.split_at(many.len() / 2);
-                self.apply_all(first);
-                self.apply_all(second);
-            }
+        if services.is_empty() {
+            return;
+        }
+        let Err(error) = self.apply(ServiceChanges { upsert: services.to_vec(), remove: vec![] }) else {
+            return;
+        };
+        if let [only] = services {
+            self.known().forget(&only.name);
+            tracing::error!(service = %only.name, error, "a stored service cannot be served");
+        } else {
+            let (first, second) = services.split_at(services.len() / 2);
+            self.apply_all(first);
+            self.apply_all(second);
         }
     }
 

@@ -51,7 +51,7 @@ impl Operations {
             place.hold(batch)?;
             let name = ServiceName::parse(name)
                 .map_err(|error| Refusal::invalid("name", format!("{error}; choose another name")))?;
-            let before = self.service_to_replace(&place, &name, &spec)?;
+            let before = self.service_to_replace(&place, &name)?;
             let version = before.as_ref().map(|before| before.version);
             let expect = precondition.judge(version, format_args!("service '{name}'"))?;
             let written = if before.is_some() { Written::Replaced } else { Written::Created };
@@ -204,15 +204,14 @@ impl Operations {
         })
     }
 
-    /// The service that one of `spec` would replace.
+    /// The service that one called `name` would replace.
     ///
     /// # Errors
-    /// The name is taken by a declared service or in another workspace, or the compute type is another one.
+    /// The name is taken by a declared service or in another workspace.
     fn service_to_replace(
         &self,
         place: &Place,
         name: &ServiceName,
-        spec: &ServiceSpec,
     ) -> Result<Option<Versioned<ServiceEntry>>, Refusal> {
         let taken = || {
             let message =

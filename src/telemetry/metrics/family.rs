@@ -74,6 +74,9 @@ families! {
     JWKS_KEYS = "scoregate_jwks_keys" ["source"]
         "Keys in a key set of an outside issuer that can verify tokens; 0 until it was read or fetched.";
 
+    STORE_UP = "scoregate_store_up" []
+        "1 if the store of the management plane answers, 0 if not; absent without a management plane.";
+
     RECORDS = "scoregate_records_total" ["outcome"]
         "Records written to all that the configuration names (with nothing named, all are), or dropped.";
     RECORDS_QUEUED = "scoregate_records_queued" []

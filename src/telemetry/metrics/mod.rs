@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, Registry, TextEncoder};
+use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig};
 pub use family::NAMES;
@@ -45,6 +45,7 @@ pub struct Metrics {
     listeners: ListenerFamilies,
     config: ConfigMetrics,
     certificates: CertificateMetrics,
+    store_up: IntGaugeVec,
 }
 
 /// What we count ourselves and show through a collector.
@@ -73,6 +74,7 @@ impl Metrics {
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
             certificates: CertificateMetrics::new(&registry),
+            store_up: family::STORE_UP.gauges(&registry),
             registry,
         })
     }
@@ -111,6 +113,11 @@ impl Metrics {
     #[must_use]
     pub fn certificates(&self) -> &CertificateMetrics {
         &self.certificates
+    }
+
+    /// Whether the store of the management plane answers.
+    pub fn store_is_up(&self, up: bool) {
+        self.store_up.with_label_values::<&str>(&[]).set(i64::from(up));
     }
 
     /// From now on shows the key sets of outside issuers as `read` finds them at each scrape. To be called once.
@@ -217,6 +224,7 @@ mod tests {
         let _ = metrics.listener("public");
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
+        metrics.store_is_up(true);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
         });

@@ -1,0 +1,273 @@
+//! The management plane put together: its store opened, its operations over the data plane, its port served.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::auth::JwksRegistry;
+use crate::catalog::{ServiceName, WorkspaceSpec};
+use crate::control::config::{Config, ManagementSettings, StoreSettings};
+use crate::control::{Publisher, StoreHealth};
+use crate::lifecycle::{self, Phase, PhaseReceiver};
+use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
+use crate::management::{self, Credentials, Operations, Server};
+use crate::proxy::{ServiceChanges, ServiceSettings};
+use crate::store::seal::EnvelopeSealer;
+use crate::store::wrapping::KeyOrigin;
+use crate::store::{EmbeddedStore, Store};
+use crate::telemetry::Metrics;
+use crate::tls::{self, ServerTls};
+use crate::upstream::AddressPolicy;
+
+/// Holds, in the folder of the store, the secret that the first owner logs in with.
+const BOOTSTRAP_FILE: &str = "bootstrap-token";
+/// Clock difference allowed when scoring tokens are judged, where `tokens.leeway` says nothing.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// Between two looks at the store.
+const STORE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A management plane that is ready to be served.
+pub(super) struct ManagementPlane {
+    operations: Arc<Operations>,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Arc<ArcSwap<ServerTls>>,
+    health: StoreHealth,
+}
+
+impl ManagementPlane {
+    /// Binds the port, opens the store and hands its services to the data plane. `bound` are the addresses of the other
+    /// ports.
+    ///
+    /// # Errors
+    /// Names what cannot be had. Without its store there is no management plane, and the process does not start: what it
+    /// would serve could not be told from what it should.
+    pub async fn start(
+        config: &Config,
+        settings: &ManagementSettings,
+        publisher: &Arc<Publisher>,
+        jwks: &JwksRegistry,
+        bound: &[SocketAddr],
+    ) -> anyhow::Result<Self> {
+        let (listener, address) = bind(settings.address).await?;
+        let tls = tls::server(&settings.tls).context("management.tls")?;
+        let credentials = Credentials::new(settings.issuers.clone(), jwks)
+            .map_err(|error| anyhow!("management.issuers: {error}"))?;
+        let own: Vec<SocketAddr> = bound.iter().copied().chain([address]).collect();
+        let policy = &settings.address_policy;
+        let policy = AddressPolicy::new(own).with_networks(policy.allow.clone(), policy.deny.clone());
+        let told = told(config, settings, Arc::new(credentials), policy, bound);
+        let (store, data_plane) = (settings.store.clone(), Published(Arc::clone(publisher)));
+        // Reads the whole file.
+        let opened = tokio::task::spawn_blocking(move || open(&store, data_plane, told));
+        let operations = opened.await.context("the store could not be opened")??;
+        Ok(Self {
+            operations: Arc::new(operations),
+            listener,
+            address,
+            tls: Arc::new(ArcSwap::from_pointee(tls)),
+            health: StoreHealth::default(),
+        })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its certificates, for reloads to swap.
+    pub fn tls(&self) -> Arc<ArcSwap<ServerTls>> {
+        Arc::clone(&self.tls)
+    }
+
+    /// How the store is.
+    pub fn health(&self) -> StoreHealth {
+        self.health.clone()
+    }
+
+    /// Serves until the drain is over.
+    pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> JoinHandle<()> {
+        let Self { operations, listener, tls, health, .. } = self;
+        let router = management::routes(Arc::clone(&operations));
+        lifecycle::spawn("store", watch_store(operations, health, metrics, phases.clone()));
+        lifecycle::spawn("management", Server { router, tls, phases }.serve(listener))
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.with_context(|| format!("management.address: {address} cannot be bound"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// What the operations are told by the configuration.
+fn told(
+    config: &Config,
+    settings: &ManagementSettings,
+    credentials: Arc<Credentials>,
+    policy: AddressPolicy,
+    bound: &[SocketAddr],
+) -> OperationsSettings {
+    let workspace = WorkspaceSpec {
+        subscription: config.workspace.subscription.clone(),
+        resource_group: config.workspace.resource_group.clone(),
+        location: config.workspace.location.clone(),
+        ..WorkspaceSpec::default()
+    };
+    let templates = config.uri_templates.clone();
+    OperationsSettings {
+        workspace: (config.workspace.name.clone(), workspace),
+        public_url: config.public_url.clone().unwrap_or_else(|| default_url(config, bound)),
+        uri_templates: UriTemplates { aci: templates.aci, aks: templates.aks, managed: templates.managed },
+        replica_template: config.replica_template.clone(),
+        address_policy: Arc::new(policy),
+        token_lifetime: settings.token_lifetime,
+        token_leeway: config.tokens.as_ref().map_or(LEEWAY, |tokens| tokens.leeway),
+        activity_retention: settings.activity_retention,
+        bootstrap_token: settings.bootstrap_token.clone(),
+        credentials,
+        backup_folder: Some(settings.store.path.clone()),
+    }
+}
+
+/// The first listener's own address; the loopback one where it listens on all.
+fn default_url(config: &Config, bound: &[SocketAddr]) -> url::Url {
+    let encrypted = config.listeners.first().is_some_and(|listener| listener.tls.is_some());
+    let scheme = if encrypted { "https" } else { "http" };
+    let mut address = bound.first().copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 443)));
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::from(Ipv4Addr::LOCALHOST));
+        tracing::warn!(
+            "public_url is not set: scoring URIs that the APIs give out name this machine as {address}"
+        );
+    }
+    let url = format!("{scheme}://{address}");
+    // An address after a scheme is always a URL.
+    url.parse().unwrap_or_else(|_| unreachable!("{url}"))
+}
+
+/// Opens the store and its secrets, starts the operations over it, and leaves the first owner's secret if it is needed.
+fn open(
+    settings: &StoreSettings,
+    data_plane: Published,
+    told: OperationsSettings,
+) -> anyhow::Result<Operations> {
+    let folder = &settings.path;
+    let at = || format!("store.path: {}", folder.display());
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder).with_context(at)?);
+    let loaded = settings.key.load(&*store).context("store.key")?;
+    if let KeyOrigin::Generated(file) = &loaded.origin {
+        tracing::warn!(
+            file = %file.display(),
+            "a wrapping key has been made; keep a copy of it elsewhere: without it the secrets in the store are lost"
+        );
+    }
+    if let Some(warning) = &loaded.warning {
+        tracing::warn!("store.key: {warning}");
+    }
+    let sealer = EnvelopeSealer::new(Arc::clone(&store), &loaded.key).context("store.key")?;
+    let operations = Operations::start(store, Arc::new(sealer), Arc::new(data_plane), told)
+        .map_err(|refusal| anyhow!("the management plane cannot start: {refusal}"))?;
+    leave_bootstrap_secret(&operations, folder)?;
+    Ok(operations)
+}
+
+fn leave_bootstrap_secret(operations: &Operations, folder: &Path) -> anyhow::Result<()> {
+    // Before the secret is made: one that cannot be written down would lock everybody out.
+    let file = folder.join(BOOTSTRAP_FILE);
+    let draft = Draft::create(&file).with_context(|| format!("{} cannot be written", file.display()))?;
+    let begun = operations.begin_bootstrap().map_err(|refusal| anyhow!("no first owner: {refusal}"))?;
+    if let Some(secret) = begun {
+        draft.keep(&secret, &file).with_context(|| format!("{} cannot be written", file.display()))?;
+        tracing::warn!(
+            file = %file.display(),
+            "nobody owns this gateway yet: whoever has the secret in this file becomes its first owner (scoregate login --bootstrap)"
+        );
+    }
+    Ok(())
+}
+
+/// A file for a secret, gone again unless it is kept.
+struct Draft {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Draft {
+    fn create(target: &Path) -> std::io::Result<Self> {
+        let path = target.with_extension("new");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    fn keep(mut self, secret: &SecretString, target: &Path) -> std::io::Result<()> {
+        self.file.write_all(secret.expose_secret().as_bytes())?;
+        self.file.write_all(b"\n")?;
+        self.file.sync_all()?;
+        std::fs::rename(&self.path, target)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Kept, it has another name by now.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Looks after the store until the drain is over: whether it answers.
+async fn watch_store(
+    operations: Arc<Operations>,
+    health: StoreHealth,
+    metrics: Arc<Metrics>,
+    mut phases: PhaseReceiver,
+) {
+    loop {
+        let asked = Arc::clone(&operations);
+        let answer = tokio::task::spawn_blocking(move || asked.is_ready()).await;
+        let up = matches!(answer, Ok(Ok(())));
+        if health.set(up) != up {
+            if up {
+                tracing::info!("the store answers again");
+            } else {
+                tracing::error!("the store does not answer: changes are refused, scoring goes on");
+            }
+        }
+        metrics.store_is_up(up);
+        tokio::select! {
+            () = tokio::time::sleep(STORE_INTERVAL) => {}
+            _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,
+        }
+    }
+}
+
+/// The data plane, as the management plane sees it.
+struct Published(Arc<Publisher>);
+
+impl DataPlane for Published {
+    fn apply(&self, changes: ServiceChanges) -> Result<(), String> {
+        self.0.apply(changes).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn key_use(&self, service: &ServiceName) -> [Option<SystemTime>; 2] {
+        self.0.key_use(service).unwrap_or_default()
+    }
+
+    fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
+        Arc::new(self.0.declared())
+    }
+}
