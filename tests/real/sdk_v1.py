@@ -101,13 +101,13 @@ def aks(ws, given):
 
     service.update(
         description="tulips", tags={"team": "other"}, properties={"more": "yes"}, scoring_timeout_ms=1_000,
-        replica_max_concurrent_requests=2, autoscale_max_replicas=5, num_replicas=3, cpu_cores=2,
+        replica_max_concurrent_requests=2, autoscale_enabled=True, autoscale_max_replicas=5, cpu_cores=2,
     )  # fmt: skip
     service.wait_for_deployment()
     again = Webservice(ws, "svc-aks")
     seen["updated"] = {
         "description": again.description, "tags": again.tags, "timeout": again.scoring_timeout_ms,
-        "concurrent": again.max_concurrent_requests_per_container, "replicas": again.num_replicas,
+        "concurrent": again.max_concurrent_requests_per_container,
         "autoscaler": again.autoscaler.serialize(), "cpu": again.container_resource_requirements.cpu,
         "kept": [again.properties["upstream"] == given["upstream"], again.properties["more"], again.namespace],
         "modes": [again.auth_enabled, again.token_auth_enabled],
@@ -289,11 +289,11 @@ def odd(ws, given):
     slow = aks_config(compute_target_name="k", scoring_timeout_ms=300_001)
     seen["too slow"] = refusal(lambda: deploy(ws, "svc-odd", slow))
     seen["not made"] = refusal(lambda: Webservice(ws, "svc-odd"))
-    upstream = {"upstream": given["upstream"]}
-    service = Model.deploy(ws, "svc-odd", [MODEL], deployment_target=AksCompute(ws, "k"))
-    service.wait_for_deployment()
-    seen["no configuration"] = [type(service).__name__, service.compute_name, service.auth_enabled]
-    service.update(properties=upstream)
+    cluster = AksCompute(ws, "cluster")
+    # Where the model is has to be said, or the gateway's configuration has to have a template for it.
+    seen["no upstream"] = refusal(lambda: Model.deploy(ws, "svc-odd", [MODEL], deployment_target=cluster))
+    service = deploy(ws, "svc-odd", aks_config(properties={"upstream": given["upstream"]}), deployment_target=cluster)
+    seen["by cluster"] = [type(service).__name__, service.compute_name, service.auth_enabled]
     url, headers = raw(given, "svc-odd")
     with requests.Session() as session:
         session.headers.update(headers)

@@ -104,7 +104,7 @@ def test_a_switch_from_key_to_token_is_one_change(of):
 def test_an_update_changes_what_it_names_and_keeps_the_rest(of):
     aks = of("aks")
     assert aks["updated"] == {
-        "description": "tulips", "tags": {"team": "other"}, "timeout": 1_000, "concurrent": 2, "replicas": 3, "cpu": 2,
+        "description": "tulips", "tags": {"team": "other"}, "timeout": 1_000, "concurrent": 2, "cpu": 2,
         "autoscaler": {"autoscaleEnabled": True, "minReplicas": 2, "maxReplicas": 5, "refreshPeriodInSeconds": 1,
                        "targetUtilization": 70},
         "kept": [True, "yes", "models"], "modes": [False, True],
@@ -219,6 +219,7 @@ def test_what_is_wrong_is_refused_by_its_name_and_changes_nothing(of):
     status, body, description = odd["half a patch"]
     assert (status, description) == (400, None)
     assert body["error"]["message"].startswith("/nonsense") and body["code"] == "BadRequest"
+    assert "Response Code: 400" in odd["no upstream"] and "replica_template" in odd["no upstream"]
     assert odd["third key"][0] == 400 and "keyType" in odd["third key"][1]
     status, body = odd["token of a key service"]
     assert status in (400, 409) and body["error"]["message"]
@@ -229,7 +230,7 @@ def test_what_is_wrong_is_refused_by_its_name_and_changes_nothing(of):
 
 def test_other_clients_of_this_api_are_served_too(of):
     odd = of("odd")
-    assert odd["no configuration"] == ["AksWebservice", "k", True]
+    assert odd["by cluster"] == ["AksWebservice", "cluster", True]
     assert odd["letter case"] == 200
     assert odd["list by filter"]
     status, secondary, operation = odd["key by number"]
