@@ -217,37 +217,4 @@ fn wrong_method(method: &Method) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use time::OffsetDateTime;
-
-    use super::*;
-
-    #[test]
-    fn an_operation_that_is_done_has_no_error() {
-        let mut done = OperationStatus {
-            status: ActivityStatus::Succeeded,
-            operation_name: "write".into(),
-            resource_id: "/x".into(),
-            started_at: OffsetDateTime::UNIX_EPOCH,
-            ended_at: Some(OffsetDateTime::UNIX_EPOCH),
-            error: None,
-        };
-        let body = operation("id", &done);
-        assert_eq!((&body["status"], body.get("error")), (&json!("Succeeded"), None));
-        assert_eq!(body["endTime"], "1970-01-01T00:00:00Z");
-        done.status = ActivityStatus::Failed;
-        done.error = Some("why".into());
-        let body = operation("id", &done);
-        assert_eq!((&body["status"], &body["error"]["message"]), (&json!("Failed"), &json!("why")));
-    }
-
-    #[test]
-    fn all_pages_are_gathered() {
-        let list = |page: &Page| {
-            let first: u32 = page.cursor.as_deref().map_or(0, |cursor| cursor.parse().unwrap());
-            let next = (first < 2).then(|| (first + 1).to_string());
-            Ok(PageOf { items: vec![first * 2, first * 2 + 1], next })
-        };
-        assert_eq!(gather(list), Ok(vec![0, 1, 2, 3, 4, 5]));
-    }
-}
+mod tests;

@@ -49,7 +49,6 @@ pub use reply::render;
 pub const ROOT: &str = "/subscriptions";
 
 /// The routes of this face.
-#[must_use]
 pub fn routes(api: &Api) -> Router<Api> {
     let router = Router::new()
         .route(ROOT, any(root))

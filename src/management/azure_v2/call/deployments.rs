@@ -64,7 +64,10 @@ impl InWorkspace<'_> {
             let spec = change(&read.value)?;
             let precondition = match self.call.precondition {
                 // What is kept of the deployment is what was read.
-                Precondition::None => Precondition::Version(read.version),
+                Precondition::None if read.value.spec.deployments.contains_key(name) => {
+                    Precondition::Version(read.version)
+                }
+                Precondition::None => Precondition::Absent,
                 asked => asked,
             };
             let (caller, workspace) = (self.caller(), self.workspace());
@@ -73,16 +76,13 @@ impl InWorkspace<'_> {
                 Ok((entry, written)) => {
                     return Ok(self.tell_deployment(&entry, name)?.written(written, self.operation_uri()));
                 }
-                Err(refusal)
-                    if refusal.cause == Cause::PreconditionFailed
-                        && self.call.precondition == Precondition::None =>
-                {
-                    if attempt == ATTEMPTS {
-                        return Err(Refusal::new(Cause::Conflict, refusal.message));
-                    }
-                    attempt += 1;
+                Err(refusal) if precondition == self.call.precondition || !lost_a_race(&refusal) => {
+                    return Err(refusal);
                 }
-                Err(refusal) => return Err(refusal),
+                Err(refusal) if attempt == ATTEMPTS => {
+                    return Err(Refusal::new(Cause::Conflict, refusal.message));
+                }
+                Err(_) => attempt += 1,
             }
         }
     }
@@ -117,6 +117,11 @@ impl InWorkspace<'_> {
             "capacity": { "default": 1, "minimum": 0, "maximum": u32::MAX, "scaleType": "Manual" },
         }] })))
     }
+}
+
+/// Whether somebody else has made, changed or deleted it since it was read.
+const fn lost_a_race(refusal: &Refusal) -> bool {
+    matches!(refusal.cause, Cause::PreconditionFailed | Cause::AlreadyExists)
 }
 
 fn deployment_of<'a>(endpoint: &'a ServiceEntry, name: &str) -> Result<&'a DeploymentSpec, Refusal> {

@@ -10,8 +10,8 @@ use super::super::query::{ListQuery, Order, next_link};
 use super::super::reply::Reply;
 use super::{InWorkspace, gather, patched, present};
 use crate::catalog::{KeySlot, ServiceEntry, ServiceSpec};
+use crate::management::Refusal;
 use crate::management::operations::{KeyChange, Page, PageOf, Precondition, TokenRule, Versioned, Written};
-use crate::management::{Cause, Refusal};
 
 impl InWorkspace<'_> {
     /// The endpoint called `name`.
@@ -85,16 +85,7 @@ impl InWorkspace<'_> {
         };
         let (caller, workspace) = (self.caller(), self.workspace());
         let put = self.operations.put_service(caller, workspace, name, spec, body.take_keys(), precondition);
-        match put {
-            Ok((entry, written)) => Ok(self.tell(&entry).written(written, self.operation_uri())),
-            Err(refusal)
-                if refusal.cause == Cause::PreconditionFailed
-                    && self.call.precondition == Precondition::None =>
-            {
-                Err(Refusal::new(Cause::Conflict, "it was made by somebody else meanwhile; read it again"))
-            }
-            Err(refusal) => Err(refusal),
-        }
+        put.map(|(entry, written)| self.tell(&entry).written(written, self.operation_uri()))
     }
 
     /// Changes tags, and whatever else the patch names, of what is there.
