@@ -1,5 +1,6 @@
 //! The mapping in both directions, with what azureml-core 1.61 sends (captured) and insists on.
 
+mod calling;
 mod creating;
 mod patching;
 mod reading;
