@@ -134,7 +134,8 @@ impl<D: Future<Output = ()>> Driven<'_, D> {
     }
 
     fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        lifecycle::spawn_local(call::serve(self.origin.clone(), request, respond));
+        // Boxed here, since the way into a task would move the whole of it several times.
+        lifecycle::spawn_local(Box::pin(call::serve(self.origin.clone(), request, respond)));
     }
 
     /// A drain or a long rest ends the connection by GOAWAY, so that streams under way finish. Ready when it is to be
