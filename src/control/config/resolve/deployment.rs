@@ -1,6 +1,5 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
-
 use http::uri::PathAndQuery;
 
 use super::super::decode::At;
