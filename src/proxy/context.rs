@@ -168,7 +168,7 @@ impl Exchange {
     pub fn hold_to(&mut self, grant: Grant) {
         if let Some(by) = &self.served_by {
             let generation = by.snapshot.generation;
-            self.validity = Some(Box::new(Validity::new(grant, generation, self.record.time, &self.worker)));
+            self.validity = Some(Box::new(Validity::new(grant, generation, &self.worker)));
         }
     }
 

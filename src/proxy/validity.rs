@@ -22,10 +22,10 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    /// `grant` was good in the snapshot `generation`, at the time `now`.
-    pub fn new(grant: Grant, generation: u64, now: SystemTime, worker: &Worker) -> Self {
+    /// `grant` was good in the snapshot `generation` just now.
+    pub fn new(grant: Grant, generation: u64, worker: &Worker) -> Self {
         let mut expiry = Deadline::new();
-        let left = grant.until().map(|until| until.duration_since(now).unwrap_or_default());
+        let left = grant.until().map(|until| until.duration_since(SystemTime::now()).unwrap_or_default());
         if let Some(at) = left.and_then(|left| Instant::now().checked_add(left)) {
             expiry.set(at);
         }

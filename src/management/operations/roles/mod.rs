@@ -58,6 +58,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`Cause::Escalation`] as told; a wrong id, grantee or role by its field; an unknown workspace.
+    #[expect(clippy::too_many_arguments, reason = "who gives what to whom where, under which id")]
     pub fn put_role_assignment(
         &self,
         caller: &Caller,
@@ -67,21 +68,22 @@ impl Operations {
         role: &str,
     ) -> Result<(RoleAssignment, Written), Refusal> {
         let resource = self.assignment_resource(&scope, id)?;
+        let wanted = RoleAssignment {
+            id: id.to_owned(),
+            scope: lower(scope),
+            grantee,
+            role: role.to_owned(),
+            provenance: made_by(&caller.principal),
+        };
         let written = self.write(caller, Action::RoleAssignmentWrite, &resource, |batch| {
-            self.workspace_spec(&scope)?;
-            let id =
-                Uuid::parse_str(id).map_err(|_| Refusal::invalid("id", "an assignment's id is a UUID"))?;
-            check_grantee(&grantee)?;
+            self.workspace_spec(&wanted.scope)?;
+            let id = Uuid::parse_str(&wanted.id)
+                .map_err(|_| Refusal::invalid("id", "an assignment's id is a UUID"))?;
+            check_grantee(&wanted.grantee)?;
             let roles = self.current_roles()?;
-            let role = roles.role(role).ok_or_else(|| unknown_role(role))?;
-            check_escalation(caller.grants.within(workspace(&scope)), role.actions)?;
-            let wanted = RoleAssignment {
-                id: id.to_string(),
-                scope: lower(scope.clone()),
-                grantee: grantee.clone(),
-                role: role.name,
-                provenance: made_by(&caller.principal),
-            };
+            let role = roles.role(&wanted.role).ok_or_else(|| unknown_role(&wanted.role))?;
+            check_escalation(caller.grants.within(workspace(&wanted.scope)), role.actions)?;
+            let wanted = RoleAssignment { id: id.to_string(), role: role.name, ..wanted.clone() };
             let written = place(&roles, wanted)?;
             if written.1 == Written::Created {
                 insert(&roles, &written.0, batch)?;
