@@ -9,11 +9,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::resource::Resource;
-use super::rows::{encode, get};
+use super::rows::encode;
 use super::{Operations, Page, PageOf, Written};
-use crate::catalog::{
-    Action, ActionSet, BuiltInRole, Grantee, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
-};
+use crate::catalog::{Action, ActionSet, BuiltInRole, Grantee, Provenance, RoleAssignment, Scope};
 use crate::management::{Caller, Cause, Refusal};
 use crate::proxy::ServiceChanges;
 use crate::store::{Batch, Table};
@@ -39,7 +37,7 @@ impl Operations {
         page: &Page,
     ) -> Result<PageOf<RoleAssignment>, Refusal> {
         caller.check(Action::RoleAssignmentRead, workspace(scope))?;
-        self.workspace_spec(scope)?;
+        self.check_place(scope)?;
         let scope = lower(scope.clone());
         let roles = self.current_roles()?;
         let after = page.after()?.unwrap_or_default();
@@ -76,7 +74,7 @@ impl Operations {
             provenance: made_by(&caller.principal),
         };
         let written = self.write(caller, Action::RoleAssignmentWrite, &resource, |batch| {
-            self.workspace_spec(&wanted.scope)?;
+            self.check_place(&wanted.scope)?;
             let id = Uuid::parse_str(&wanted.id)
                 .map_err(|_| Refusal::invalid("id", "an assignment's id is a UUID"))?;
             check_grantee(&wanted.grantee)?;
@@ -137,26 +135,16 @@ impl Operations {
         let path = format!("Microsoft.Authorization/roleAssignments/{id}");
         Ok(match scope {
             Scope::Gateway => Resource::of_gateway(&path),
-            Scope::Workspace(name) => {
-                let spec = match self.workspace_spec(scope) {
-                    Err(refusal) if refusal.cause == Cause::NotFound => WorkspaceSpec::default(),
-                    spec => spec?,
-                };
-                Resource::workspace(name, &spec).within(&format!("providers/{path}"))
-            }
+            Scope::Workspace(name) => self.place(name)?.resource.within(&format!("providers/{path}")),
         })
     }
 
-    /// What the workspace of a scope is like; the default for the gateway.
-    fn workspace_spec(&self, scope: &Scope) -> Result<WorkspaceSpec, Refusal> {
-        let Scope::Workspace(name) = scope else { return Ok(WorkspaceSpec::default()) };
-        let (declared, spec) = &self.settings.workspace;
-        if declared.eq_ignore_ascii_case(name) {
-            return Ok(spec.clone());
+    /// Whether there is such a place to hold a role in.
+    fn check_place(&self, scope: &Scope) -> Result<(), Refusal> {
+        match scope {
+            Scope::Gateway => Ok(()),
+            Scope::Workspace(name) => self.place(name)?.existing().map(drop),
         }
-        let found = get::<WorkspaceEntry>(&*self.store, Table::Workspaces, &name.to_ascii_lowercase())?;
-        let found = found.ok_or_else(|| Refusal::not_found(format!("workspace {name}")))?;
-        Ok(found.value.spec)
     }
 }
 
