@@ -15,14 +15,14 @@ use tokio::task::JoinHandle;
 
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
-use crate::control::config::{Config, ManagementSettings, StoreSettings};
+use crate::control::config::{Config, KeyReference, ManagementSettings, StoreSettings};
 use crate::control::{Publisher, StoreHealth};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
 use crate::proxy::{ServiceChanges, ServiceSettings};
 use crate::store::seal::EnvelopeSealer;
-use crate::store::wrapping::KeyOrigin;
+use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Metrics;
 use crate::tls::{self, ServerTls};
@@ -192,7 +192,7 @@ fn open(
     let folder = &settings.path;
     let at = || format!("store.path: {}", folder.display());
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder).with_context(at)?);
-    let loaded = settings.key.load(&*store).context("store.key")?;
+    let loaded = key_source(settings).load(&*store).context("store.key")?;
     if let KeyOrigin::Generated(file) = &loaded.origin {
         tracing::warn!(
             file = %file.display(),
@@ -207,6 +207,15 @@ fn open(
         .map_err(|refusal| anyhow!("the management plane cannot start: {refusal}"))?;
     leave_bootstrap_secret(&operations, folder)?;
     Ok(operations)
+}
+
+fn key_source(settings: &StoreSettings) -> WrappingKeySource {
+    match settings.key.clone() {
+        None => WrappingKeySource::beside(&settings.path),
+        Some(KeyReference::File(path)) => WrappingKeySource::File(path),
+        Some(KeyReference::Env(name)) => WrappingKeySource::Env(name),
+        Some(KeyReference::Exec(command)) => WrappingKeySource::Exec(command),
+    }
 }
 
 fn leave_bootstrap_secret(operations: &Operations, folder: &Path) -> anyhow::Result<()> {

@@ -77,7 +77,10 @@ fn management(old: &Config, new: &Config, changes: &mut Changes) {
         &before.store.path.display().to_string(),
         &after.store.path.display().to_string(),
     );
-    changes.compare("store.key", &before.store.key, &after.store.key);
+    let key = |settings: &ManagementSettings| {
+        settings.store.key.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+    };
+    changes.compare("store.key", &key(before), &key(after));
     changes.note("workspace", old.workspace == new.workspace);
     changes.note("public_url", old.public_url == new.public_url);
     changes.note("uri_templates", old.uri_templates == new.uri_templates);
