@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::auth::{self, JwksRegistry};
@@ -23,7 +22,7 @@ use crate::proxy::{Snapshot, Worker};
 use crate::telemetry::metrics::KeySetReading;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
-use management::ManagementPlane;
+use management::{ManagementPlane, Serving};
 
 /// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
 pub struct Gateway {
@@ -35,7 +34,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     workers: Vec<std::thread::JoinHandle<()>>,
     limits: Vec<Arc<ConnectionLimit>>,
-    management: Option<JoinHandle<()>>,
+    management: Option<Serving>,
 }
 
 /// Where the gateway listens.
@@ -171,7 +170,7 @@ impl Gateway {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         let cut = self.open_connections();
-        if self.management.as_ref().is_some_and(|management| !management.is_finished()) {
+        if self.management.as_ref().is_some_and(Serving::is_busy) {
             tracing::warn!("drain.timeout is over, calls of the management plane are cut");
         }
         if cut > 0 {
@@ -179,11 +178,14 @@ impl Gateway {
             tracing::warn!(connections = cut, ?timeout, "drain.timeout is over, what is still there is cut");
         }
         self.lifecycle.advance(Phase::Cut);
-        let Self { workers, telemetry, .. } = self;
+        let Self { workers, telemetry, management, .. } = self;
         let ended = tokio::task::spawn_blocking(move || {
             for worker in workers {
                 // A worker that panicked has said so; its records are with the writer.
                 let _ = worker.join();
+            }
+            if let Some(management) = management {
+                management.finish();
             }
             telemetry.shutdown(RECORDS_DEADLINE)
         });
@@ -197,8 +199,7 @@ impl Gateway {
 
     /// Whether calls may be under way.
     fn is_busy(&self) -> bool {
-        let managing = self.management.as_ref().is_some_and(|management| !management.is_finished());
-        managing || self.open_connections() > 0
+        self.management.as_ref().is_some_and(Serving::is_busy) || self.open_connections() > 0
     }
 
     fn open_connections(&self) -> usize {

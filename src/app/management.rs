@@ -34,6 +34,8 @@ const BOOTSTRAP_FILE: &str = "bootstrap-token";
 const LEEWAY: Duration = Duration::from_secs(60);
 /// Between two looks at the store.
 const STORE_INTERVAL: Duration = Duration::from_secs(5);
+/// Looks at the store between two writings of when keys were last used: about once a minute.
+const LOOKS_PER_WRITING: u32 = 12;
 
 /// A management plane that is ready to be served.
 pub(super) struct ManagementPlane {
@@ -95,11 +97,36 @@ impl ManagementPlane {
     }
 
     /// Serves until the drain is over.
-    pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> JoinHandle<()> {
+    pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> Serving {
         let Self { operations, listener, tls, health, .. } = self;
         let router = management::routes(Arc::clone(&operations));
-        lifecycle::spawn("store", watch_store(operations, health, metrics, phases.clone()));
-        lifecycle::spawn("management", Server { router, tls, phases }.serve(listener))
+        lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
+        let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
+        Serving { operations, port }
+    }
+}
+
+/// A management plane that is served.
+pub(super) struct Serving {
+    operations: Arc<Operations>,
+    port: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Whether calls may be under way.
+    pub fn is_busy(&self) -> bool {
+        !self.port.is_finished()
+    }
+
+    /// Writes down what is only known in memory. Blocks; to be called when the data plane has ended.
+    pub fn finish(self) {
+        persist_key_use(&self.operations);
+    }
+}
+
+fn persist_key_use(operations: &Operations) {
+    if let Err(refusal) = operations.persist_key_use() {
+        tracing::warn!(%refusal, "when keys were last used has not been written down");
     }
 }
 
@@ -229,16 +256,22 @@ impl Drop for Draft {
     }
 }
 
-/// Looks after the store until the drain is over: whether it answers.
+/// Looks after the store until the drain begins: whether it answers, and when keys were last used.
 async fn watch_store(
     operations: Arc<Operations>,
     health: StoreHealth,
     metrics: Arc<Metrics>,
     mut phases: PhaseReceiver,
 ) {
-    loop {
+    for look in 1_u32.. {
         let asked = Arc::clone(&operations);
-        let answer = tokio::task::spawn_blocking(move || asked.is_ready()).await;
+        let answer = tokio::task::spawn_blocking(move || {
+            if look.is_multiple_of(LOOKS_PER_WRITING) {
+                persist_key_use(&asked);
+            }
+            asked.is_ready()
+        });
+        let answer = answer.await;
         let up = matches!(answer, Ok(Ok(())));
         if health.set(up) != up {
             if up {

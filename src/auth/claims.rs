@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::grant::{Admitted, Grant, Proof};
 use super::jws::{invalid, present};
 use super::settings::Revoked;
 use crate::error::{Error, Kind};
@@ -51,6 +52,8 @@ pub(super) struct Verified {
     issued: Option<Duration>,
     /// Since the epoch; the leeway is in it.
     until: Duration,
+    /// `kid` of the gateway's own key that signed it.
+    signer: Option<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -95,17 +98,33 @@ impl Expected<'_> {
             id: claims.jti.map(Into::into),
             issued: claims.iat.map(|iat| iat.0),
             until: exp.0.saturating_add(self.leeway),
+            signer: None,
         })
     }
 }
 
 impl Verified {
-    /// The principal, while the token lasts: `exp` is the first moment at which it does not (RFC 7519, section 4.1.4).
-    pub(super) fn admit(&self, now: Duration) -> Result<Principal, Error> {
+    /// Notes which of the gateway's own keys signed it.
+    pub(super) fn signed_by(self, kid: &Arc<str>) -> Self {
+        Self { signer: Some(Arc::clone(kid)), ..self }
+    }
+
+    pub(super) fn signer(&self) -> Option<&Arc<str>> {
+        self.signer.as_ref()
+    }
+
+    /// The first moment at which it is refused, since the epoch.
+    pub(super) const fn until(&self) -> Duration {
+        self.until
+    }
+
+    /// The caller, while the token lasts: `exp` is the first moment at which it does not (RFC 7519, section 4.1.4).
+    pub(super) fn admit(self: Arc<Self>, now: Duration) -> Result<Admitted, Error> {
         if self.is_over(now) {
             return Err(Error::new(Kind::AuthExpired, "the token has expired (exp)"));
         }
-        Ok(Principal::Subject(Arc::clone(&self.subject)))
+        let principal = Principal::Subject(Arc::clone(&self.subject));
+        Ok(Admitted { principal, grant: Grant(Proof::Token(self)) })
     }
 
     pub(super) fn is_over(&self, now: Duration) -> bool {

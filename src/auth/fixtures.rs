@@ -13,6 +13,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use super::grant::Admitted;
 use super::settings::{Revoked, TokenSettings};
 use super::signing::{MintRequest, SigningKey, mint};
 use crate::catalog::ServiceName;
@@ -78,11 +79,12 @@ pub(super) fn claims(edits: &[(&str, &str)]) -> String {
 }
 
 /// Compares an outcome with what a table expects: `None` is a call let in as `ann`.
-pub(super) fn assert_verdict(outcome: &Result<Principal, Error>, refused: Option<Kind>, what: &str) {
+pub(super) fn assert_verdict(outcome: &Result<Admitted, Error>, refused: Option<Kind>, what: &str) {
     match (outcome, refused) {
-        (Ok(principal), None) => assert_eq!(*principal, Principal::Subject("ann".into()), "{what}"),
+        (Ok(admitted), None) => assert_eq!(admitted.principal, Principal::Subject("ann".into()), "{what}"),
         (Err(error), Some(kind)) => assert_eq!(error.kind, kind, "{what}: {error}"),
-        (outcome, refused) => panic!("{what}: got {outcome:?}, expected {refused:?}"),
+        (Ok(_), Some(kind)) => panic!("{what}: let in, expected {kind:?}"),
+        (Err(error), None) => panic!("{what}: {error}"),
     }
 }
 

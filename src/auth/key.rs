@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::claims::since_epoch;
+use super::grant::{Admitted, Grant, Proof};
 use super::settings::KeySettings;
 use super::{BuildError, Digest, sha256};
 use crate::error::{Error, Kind};
@@ -65,12 +66,11 @@ impl fmt::Debug for KeyDigest {
 
 /// When a key last let somebody in, to the second. Goes with the digest from snapshot to snapshot; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct KeyUse(Arc<AtomicU64>);
+struct KeyUse(Arc<AtomicU64>);
 
 impl KeyUse {
     /// `None`: not since the process started.
-    #[must_use]
-    pub fn last(&self) -> Option<SystemTime> {
+    fn last(&self) -> Option<SystemTime> {
         match self.0.load(Relaxed) {
             0 => None,
             seconds => Some(UNIX_EPOCH + Duration::from_secs(seconds)),
@@ -113,7 +113,7 @@ impl KeyPair {
         [self.primary.used.last(), self.secondary.as_ref().and_then(|slot| slot.used.last())]
     }
 
-    pub(super) fn verify(&self, key: &[u8], now: SystemTime) -> Result<Principal, Error> {
+    pub(super) fn verify(&self, key: &[u8], now: SystemTime) -> Result<Admitted, Error> {
         let digest = sha256(key);
         let secondary = self.secondary.as_ref();
         let has_secondary = Choice::from(u8::from(secondary.is_some()));
@@ -121,11 +121,19 @@ impl KeyPair {
         // Both comparisons always, so that the time does not tell which key was used.
         let is_primary = digest.ct_eq(&self.primary.key.digest);
         let is_secondary = digest.ct_eq(&secondary_digest) & has_secondary;
-        match (bool::from(is_primary), bool::from(is_secondary), secondary) {
-            (true, _, _) => self.primary.admit("primary", now),
-            (false, true, Some(slot)) => slot.admit("secondary", now),
-            _ => Err(Error::new(Kind::AuthInvalid, "the key is not one of this service's keys")),
-        }
+        let principal = match (bool::from(is_primary), bool::from(is_secondary), secondary) {
+            (true, _, _) => self.primary.admit("primary", now)?,
+            (false, true, Some(slot)) => slot.admit("secondary", now)?,
+            _ => {
+                return Err(Error::new(Kind::AuthInvalid, "the key is not one of this service's keys"));
+            }
+        };
+        Ok(Admitted { principal, grant: Grant(Proof::Key(digest)) })
+    }
+
+    /// Whether the key with this digest opens, at the time `now`.
+    pub(super) fn holds(&self, digest: &Digest, now: SystemTime) -> bool {
+        self.slots().any(|slot| slot.key.digest == *digest && !slot.is_over(now))
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {
@@ -135,11 +143,15 @@ impl KeyPair {
 
 impl Slot {
     fn admit(&self, id: &'static str, now: SystemTime) -> Result<Principal, Error> {
-        if self.key.not_after.is_some_and(|not_after| now >= not_after) {
+        if self.is_over(now) {
             return Err(Error::new(Kind::AuthExpired, "the key has expired"));
         }
         self.used.note(now);
         Ok(Principal::Key(id))
+    }
+
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.key.not_after.is_some_and(|not_after| now >= not_after)
     }
 }
 
@@ -163,8 +175,8 @@ mod tests {
     #[test]
     fn both_keys_open_and_are_told_apart() {
         let keys = pair("first", Some("second"));
-        assert_eq!(keys.verify(b"first", at(NOW)).unwrap(), Principal::Key("primary"));
-        assert_eq!(keys.verify(b"second", at(NOW)).unwrap(), Principal::Key("secondary"));
+        assert_eq!(keys.verify(b"first", at(NOW)).unwrap().principal, Principal::Key("primary"));
+        assert_eq!(keys.verify(b"second", at(NOW)).unwrap().principal, Principal::Key("secondary"));
     }
 
     #[test]
@@ -187,7 +199,7 @@ mod tests {
             &[0; 32],
             &huge,
         ] {
-            let error = keys.verify(wrong, at(NOW)).unwrap_err();
+            let error = keys.verify(wrong, at(NOW)).err().unwrap();
             assert_eq!(error.kind, Kind::AuthInvalid);
             assert_eq!(error.message, "the key is not one of this service's keys");
             assert_eq!(error.detail, None);
@@ -209,7 +221,7 @@ mod tests {
         let settings = KeySettings { primary: digest("first"), secondary: Some(secondary) };
         let keys = KeyPair::new(&settings, None);
         assert!(keys.verify(b"second", at(NOW - 1)).is_ok());
-        let error = keys.verify(b"second", at(NOW)).unwrap_err();
+        let error = keys.verify(b"second", at(NOW)).err().unwrap();
         assert_eq!(error.kind, Kind::AuthExpired);
         assert!(keys.verify(b"first", at(NOW)).is_ok());
         assert_eq!(keys.last_use(), [Some(at(NOW)), Some(at(NOW - 1))], "a refusal is no use");

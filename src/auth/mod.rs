@@ -9,6 +9,7 @@ mod cache;
 mod claims;
 #[cfg(test)]
 mod fixtures;
+mod grant;
 mod jwks;
 mod jws;
 mod key;
@@ -27,9 +28,11 @@ use http::HeaderMap;
 use crate::catalog::{AuthMode, ServiceName};
 use crate::error::Error;
 use crate::telemetry::record::Principal;
+use grant::Proof;
 
+pub use grant::{Admitted, Grant, ended};
 pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
-pub use key::{KeyDigest, KeyPair, KeyUse};
+pub use key::{KeyDigest, KeyPair};
 pub use oidc::OidcVerifier;
 pub use outside::{OutsideClaims, OutsideIssuer, OutsideSettings};
 pub use settings::{
@@ -98,9 +101,9 @@ impl Authenticator {
     /// # Errors
     /// `AuthMissing`, `AuthInvalid` or `AuthExpired` when the caller is to blame, `AuthUnavailable` when the issuer's
     /// keys cannot be had.
-    pub async fn authenticate(&self, headers: &HeaderMap, now: SystemTime) -> Result<Principal, Error> {
+    pub async fn authenticate(&self, headers: &HeaderMap, now: SystemTime) -> Result<Admitted, Error> {
         match self {
-            Self::None => Ok(Principal::Anonymous),
+            Self::None => Ok(Admitted { principal: Principal::Anonymous, grant: Grant(Proof::Nothing) }),
             Self::Key(keys) => keys.verify(bearer::credential(headers)?, now),
             Self::Token(tokens) => tokens.verify(bearer::credential(headers)?, now),
             Self::Oidc(oidc) => oidc.verify(bearer::credential(headers)?, now).await,
@@ -170,7 +173,7 @@ mod tests {
         }
         headers.insert("x-api-key", "first".parse().unwrap());
         let outcome = authenticator.authenticate(&headers, at(NOW)).now_or_never();
-        outcome.unwrap().map_err(|error| error.kind)
+        outcome.unwrap().map(|admitted| admitted.principal).map_err(|error| error.kind)
     }
 
     fn keys() -> AuthSettings {

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use super::cache::TokenCache;
 use super::claims::{Expected, since_epoch};
+use super::grant::Admitted;
 use super::jwks::{Jwks, JwksRegistry, KeySet, Lookup, NoNewer};
 use super::jws::{Jws, invalid};
 use super::settings::OidcSettings;
 use super::{BuildError, Digest, sha256};
 use crate::error::{Error, Kind};
-use crate::telemetry::record::Principal;
 
 /// Types of tokens that let somebody call: plain JWTs and access tokens (RFC 9068, section 2.1). Logout tokens, proofs
 /// and their like are signed with the same keys and must not.
@@ -50,7 +50,7 @@ impl OidcVerifier {
         &self.jwks
     }
 
-    pub(super) async fn verify(&self, token: &[u8], now: SystemTime) -> Result<Principal, Error> {
+    pub(super) async fn verify(&self, token: &[u8], now: SystemTime) -> Result<Admitted, Error> {
         let now = since_epoch(now);
         let digest = sha256(token);
         if let Some(warm) = self.warm(&digest, now) {
@@ -68,8 +68,16 @@ impl OidcVerifier {
         self.verify_with(&set, jws, &digest, now)
     }
 
+    /// Whether it takes the tokens that `before` took. That a key was withdrawn by its issuer is not seen here: no token
+    /// is verified a second time.
+    pub(super) fn has_issuer_of(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.jwks, &before.jwks)
+            && self.issuer == before.issuer
+            && self.audience == before.audience
+    }
+
     /// The verdict on a token that the current keys have verified before.
-    fn warm(&self, digest: &Digest, now: Duration) -> Option<Result<Principal, Error>> {
+    fn warm(&self, digest: &Digest, now: Duration) -> Option<Result<Admitted, Error>> {
         let set = self.jwks.current();
         let verified = self.cache.get(digest, set.as_ref()?.generation())?;
         Some(verified.admit(now))
@@ -89,7 +97,7 @@ impl OidcVerifier {
         jws: Jws<'_>,
         digest: &Digest,
         now: Duration,
-    ) -> Result<Principal, Error> {
+    ) -> Result<Admitted, Error> {
         let keys = match set.find(jws.kid()) {
             Lookup::Found(keys) => keys,
             Lookup::Unknown => return Err(unknown_key()),
@@ -98,9 +106,9 @@ impl OidcVerifier {
         let claims = jws.verify(&keys)?;
         let expected = Expected { issuer: &self.issuer, audience: &self.audience, leeway: self.leeway };
         let verified = Arc::new(expected.judge(claims, now)?);
-        let principal = verified.admit(now)?;
+        let admitted = Arc::clone(&verified).admit(now)?;
         self.cache.insert(*digest, verified, set.generation(), now);
-        Ok(principal)
+        Ok(admitted)
     }
 }
 

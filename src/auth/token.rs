@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::cache::TokenCache;
-use super::claims::{Expected, since_epoch};
-use super::jws::{Jws, VerifyKey, invalid};
+use super::claims::{Expected, Verified, since_epoch};
+use super::grant::Admitted;
+use super::jws::{Jws, invalid};
 use super::settings::TokenSettings;
-use super::signing::TYPE;
+use super::signing::{PublicKey, TYPE};
 use super::{BuildError, sha256};
 use crate::catalog::ServiceName;
 use crate::error::Error;
-use crate::telemetry::record::Principal;
 
 /// A verifier has its keys and revocations for life: its cache never sees a second generation of them.
 const GENERATION: u64 = 0;
@@ -35,7 +35,7 @@ impl TokenVerifier {
         Ok(Self { settings, audience: service.shared(), cache: TokenCache::default() })
     }
 
-    pub(super) fn verify(&self, token: &[u8], now: SystemTime) -> Result<Principal, Error> {
+    pub(super) fn verify(&self, token: &[u8], now: SystemTime) -> Result<Admitted, Error> {
         let now = since_epoch(now);
         let digest = sha256(token);
         if let Some(warm) = self.cache.get(&digest, GENERATION) {
@@ -46,28 +46,36 @@ impl TokenVerifier {
         if !jws.is_of_type(&[Some(TYPE)]) {
             return Err(invalid("the token is not of the type JWT (typ)"));
         }
-        let claims = jws.verify(&[key])?;
+        let claims = jws.verify(&[key.verify_key()])?;
         let expected = Expected {
             issuer: &self.settings.issuer,
             audience: &self.audience,
             leeway: self.settings.leeway,
         };
-        let verified = Arc::new(expected.judge(claims, now)?);
+        let verified = Arc::new(expected.judge(claims, now)?.signed_by(key.kid()));
         self.settings.revoked.judge(&verified)?;
-        let principal = verified.admit(now)?;
+        let admitted = Arc::clone(&verified).admit(now)?;
         self.cache.insert(digest, verified, GENERATION, now);
-        Ok(principal)
+        Ok(admitted)
+    }
+
+    /// Whether a token that `before` took for the same service would be taken here, its time apart.
+    pub(super) fn still_takes(&self, before: &Self, token: &Verified) -> bool {
+        let (now, before) = (&self.settings, &before.settings);
+        let is_known = |kid| now.keys.iter().any(|key| key.kid() == kid);
+        now.issuer == before.issuer
+            && token.signer().is_some_and(is_known)
+            && now.revoked.judge(token).is_ok()
     }
 
     /// The key that a token names; a lone one need not be named.
-    fn key(&self, kid: Option<&str>) -> Result<&VerifyKey, Error> {
+    fn key(&self, kid: Option<&str>) -> Result<&PublicKey, Error> {
         match (kid, &*self.settings.keys) {
-            (None, [only]) => Ok(only.verify_key()),
+            (None, [only]) => Ok(only),
             (None, _) => Err(invalid("the token must name its key (kid)")),
             (Some(kid), keys) => {
-                let named = keys.iter().find(|key| **key.kid() == *kid);
-                named
-                    .map(|key| key.verify_key())
+                let mut keys = keys.iter();
+                keys.find(|key| **key.kid() == *kid)
                     .ok_or_else(|| invalid("the token is signed by an unknown key (kid)"))
             }
         }

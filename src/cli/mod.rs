@@ -9,6 +9,7 @@ mod explain;
 mod log;
 mod run;
 mod schema;
+mod store;
 mod tokens;
 mod version;
 
@@ -50,6 +51,9 @@ enum Command {
     /// Tokens of the gateway's own issuer
     #[command(subcommand)]
     Tokens(TokensCommand),
+    /// The store of the management plane, while the gateway is not running
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Print the version
     Version {
         /// As JSON
@@ -102,6 +106,7 @@ impl Cli {
             }
             Command::Explain(call) => explain::run(&call, &mut out),
             Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint, &mut out),
+            Command::Store(command) => store::run(&command, &mut out, &mut err),
             Command::Version { json } => {
                 let format = if json { version::Format::Json } else { version::Format::Text };
                 version::run(format, &mut out).map_err(Into::into)

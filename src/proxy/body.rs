@@ -141,6 +141,12 @@ impl http_body::Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Self { body, exchange } = self.get_mut();
+        if let Some(exchange) = exchange
+            && let Poll::Ready(error) = exchange.poll_ended(cx)
+        {
+            exchange.break_off(&error);
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = Pin::new(&mut *body).poll_frame(cx);
         let Some(exchange) = exchange else { return polled };
         match &polled {

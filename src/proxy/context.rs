@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use http::HeaderValue;
 use http_body::Body as _;
 
+use crate::auth::Grant;
 use crate::error::{EndedBy, Error, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::Permit;
@@ -14,6 +16,7 @@ use crate::telemetry::InFlight;
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
 use crate::upstream::InFlightGuard;
 
+use super::validity::Validity;
 use super::worker::WorkerSnapshot;
 use super::{ConnectionFacts, Inbound, Service, Worker, headers};
 
@@ -30,6 +33,8 @@ pub(super) struct Exchange {
     answered: Option<Instant>,
     request_bytes: Rc<Cell<u64>>,
     served_by: Option<ServedBy>,
+    /// Only for services that cut answers.
+    validity: Option<Box<Validity>>,
     held: Held,
 }
 
@@ -51,6 +56,12 @@ struct ServedBy {
     in_flight: InFlight,
     snapshot: WorkerSnapshot,
     service: usize,
+}
+
+impl ServedBy {
+    fn service(&self) -> &Service {
+        &self.snapshot.services[self.service]
+    }
 }
 
 /// Places taken in the name of this call, given back with it.
@@ -133,6 +144,7 @@ impl Exchange {
             answered: None,
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
+            validity: None,
             held: Held::default(),
         })
     }
@@ -149,7 +161,39 @@ impl Exchange {
 
     /// The service that the call found.
     pub fn service(&self) -> Option<&Service> {
-        self.served_by.as_ref().map(|by| &*by.snapshot.services[by.service])
+        self.served_by.as_ref().map(ServedBy::service)
+    }
+
+    /// From now on the call lasts only as long as what let the caller in.
+    pub fn hold_to(&mut self, grant: Grant) {
+        if let Some(by) = &self.served_by {
+            let generation = by.snapshot.generation;
+            self.validity = Some(Box::new(Validity::new(grant, generation, &self.worker)));
+        }
+    }
+
+    /// The answer is the gateway's own: nobody's credential ends it.
+    pub fn hold_to_nothing(&mut self) {
+        self.validity = None;
+    }
+
+    /// Whether what let the caller in is still good, where that matters.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_grant(&mut self) -> Result<(), Error> {
+        match (&mut self.validity, &self.served_by) {
+            (Some(validity), Some(by)) => validity.check(&self.worker.snapshot(), by.service()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ready when the answer is to be cut, since what let the caller in is no longer good.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        match (&mut self.validity, &self.served_by) {
+            (Some(validity), Some(by)) => validity.poll_ended(cx, &self.worker, by.service()),
+            _ => Poll::Pending,
+        }
     }
 
     /// Holds the deployment's place until the call is over.

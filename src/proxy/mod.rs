@@ -12,6 +12,7 @@ mod respond;
 mod serve;
 mod settings;
 mod snapshot;
+mod validity;
 mod worker;
 
 use std::net::SocketAddr;

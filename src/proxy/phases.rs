@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
 
-use crate::catalog::Endpoint;
+use crate::catalog::{AtExpiry, Endpoint};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::wire::Body;
@@ -54,8 +54,11 @@ pub(super) async fn run(
     check_method(&inbound.method)?;
     // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
     // learns nothing about limits or deployments.
-    exchange.record.principal =
-        service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
+    let admitted = service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
+    exchange.record.principal = admitted.principal;
+    if service.settings.at_expiry == AtExpiry::Cut {
+        exchange.hold_to(admitted.grant);
+    }
     check_sizes(service, &inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
@@ -69,7 +72,9 @@ pub(super) async fn run(
         target,
         body,
     };
-    forward::forward(worker, connection, exchange, (service, deployment), outbound).await.map(Answer::Model)
+    let answer = forward::forward(worker, connection, exchange, (service, deployment), outbound).await?;
+    exchange.check_grant()?;
+    Ok(Answer::Model(answer))
 }
 
 impl TlsFacts {

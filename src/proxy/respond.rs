@@ -46,6 +46,7 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
 
 /// Answers for the gateway itself.
 pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<ResponseBody> {
+    exchange.hold_to_nothing();
     let compute_type = rewritten_as(&exchange);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);

@@ -1,8 +1,10 @@
 //! What one data-plane thread owns: its view of the snapshot, its upstream connections, its record buffer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
 use arc_swap::ArcSwap;
 
@@ -20,6 +22,7 @@ pub type WorkerSnapshot = Rc<Arc<Snapshot>>;
 pub struct Worker {
     published: Arc<ArcSwap<Snapshot>>,
     current: RefCell<WorkerSnapshot>,
+    watchers: Rc<Watchers>,
     /// Upstream connections.
     pub pools: Pools,
     /// Where records go.
@@ -39,7 +42,7 @@ impl Worker {
         drain: Drain,
     ) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
-        Self { published, current, pools: Pools::default(), records, metrics, drain }
+        Self { published, current, watchers: Rc::default(), pools: Pools::default(), records, metrics, drain }
     }
 
     /// The newest snapshot; the `Arc` inside is touched once per worker and publication.
@@ -48,7 +51,52 @@ impl Worker {
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&newest, &current) {
             *current = Rc::new(Arc::clone(&newest));
+            self.watchers.wake();
         }
         Rc::clone(&current)
+    }
+
+    /// A place from which to be woken when another snapshot is there.
+    pub(super) fn watch(&self) -> Watch {
+        let id = self.watchers.next.get();
+        self.watchers.next.set(id + 1);
+        Watch { watchers: Rc::clone(&self.watchers), id }
+    }
+}
+
+/// Calls of this worker that want to know of another snapshot.
+#[derive(Default)]
+struct Watchers {
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    next: Cell<u64>,
+}
+
+impl Watchers {
+    fn wake(&self) {
+        self.waiting.take().into_values().for_each(Waker::wake);
+    }
+}
+
+/// One call's wish to know of another snapshot; gone when dropped.
+pub(super) struct Watch {
+    watchers: Rc<Watchers>,
+    id: u64,
+}
+
+impl Watch {
+    /// Wakes `waker` once, when another snapshot is there.
+    pub fn register(&self, waker: &Waker) {
+        let is_known =
+            self.watchers.waiting.borrow().get(&self.id).is_some_and(|known| known.will_wake(waker));
+        if !is_known {
+            // Bound to a name, so that the old one is dropped after the borrow: it may be the last hold on its task.
+            let _old = self.watchers.waiting.borrow_mut().insert(self.id, waker.clone());
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _old = self.watchers.waiting.borrow_mut().remove(&self.id);
     }
 }

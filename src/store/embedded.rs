@@ -89,7 +89,11 @@ impl EmbeddedStore {
     /// Opens the file if it is closed.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        if let Slot::Closed = *slot {
+        self.opened(&mut slot).map(|_| ())
+    }
+
+    fn opened<'a>(&self, slot: &'a mut Slot) -> Result<&'a mut Database, StoreError> {
+        if let Slot::Closed = slot {
             let opened = guarded(|| {
                 let database = (self.opener)()?;
                 layout::verify(&database)?;
@@ -97,7 +101,10 @@ impl EmbeddedStore {
             });
             *slot = Slot::Open(opened.map_err(|failure| at(&self.file, failure.error))?);
         }
-        Ok(())
+        match slot {
+            Slot::Open(database) => Ok(database),
+            Slot::Closed => Err(StoreError::Io("it is closed".to_owned())),
+        }
     }
 
     /// Closes the file, which is not to be used as it is.
@@ -126,10 +133,9 @@ impl EmbeddedStore {
                     stale = true;
                     self.close();
                 }
+                Err(failure) if failure.state == State::Well => return Err(failure.error),
                 Err(failure) => {
-                    if failure.state != State::Well {
-                        self.close();
-                    }
+                    self.close();
                     return Err(at(&self.file, failure.error));
                 }
             }
@@ -138,7 +144,7 @@ impl EmbeddedStore {
 
     /// The number of the last batch.
     fn version(&self) -> Result<u64, StoreError> {
-        self.with(|database| Ok(layout::version(&database.begin_read()?)?))
+        self.with(|database| layout::version(&database.begin_read()?))
     }
 
     /// Tells whether a batch that was to become number `version` did, after its commit has failed with `error`.
@@ -211,9 +217,8 @@ impl Store for EmbeddedStore {
 
 impl EmbeddedStore {
     fn check_pages(&self) -> Result<(), StoreError> {
-        self.reopen()?;
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
-        let Slot::Open(database) = &mut *slot else { return Ok(()) };
+        let database = self.opened(&mut slot)?;
         let checked = guarded(|| Ok(database.check_integrity()?));
         drop(slot);
         match checked {

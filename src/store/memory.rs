@@ -9,9 +9,13 @@ use super::{Batch, CheckReport, Expect, Order, Range, Row, Store, StoreError, Ta
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Inner>);
 
+type Place = (Table, Vec<u8>);
+/// With its version.
+type Value = (Vec<u8>, u64);
+
 #[derive(Default)]
 struct Inner {
-    rows: BTreeMap<(Table, Vec<u8>), (Vec<u8>, u64)>,
+    rows: BTreeMap<Place, Value>,
     version: u64,
 }
 
@@ -31,7 +35,7 @@ impl Store for MemoryStore {
             });
             *table == range.table && key.starts_with(range.prefix) && beyond
         });
-        let row = |((_, key), (value, version)): (&(Table, Vec<u8>), &(Vec<u8>, u64))| Row {
+        let row = |((_, key), (value, version)): (&Place, &Value)| Row {
             key: key.clone(),
             value: value.clone(),
             version: *version,

@@ -175,7 +175,9 @@ pub trait Store: Send + Sync {
     /// Makes `batch` happen. When this returns, it outlives a crash of the machine. Returns its number.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if a condition does not hold; nothing has changed then, nor after any other error.
+    /// [`StoreError::Conflict`] if a condition does not hold; nothing has changed then, nor after any other error, but for
+    /// one case, which the message tells: the disk failed at the last step and is still failing, so that it cannot be
+    /// seen whether the batch, as a whole, is there. It shows when the store works again.
     fn commit(&self, batch: Batch) -> Result<u64, StoreError>;
 
     /// Writes a copy of one moment of the store to `path`, which must not exist; reads and writes go on.
@@ -226,7 +228,7 @@ impl fmt::Display for StoreError {
                 write!(f, "{} {} was changed meanwhile", table.as_str(), key.escape_ascii())
             }
             Self::Locked(detail) => write!(f, "the store is open in another process: {detail}"),
-            Self::Full(detail) => write!(f, "the disk of the store is full: {detail}"),
+            Self::Full(detail) => write!(f, "the disk is full: {detail}"),
             Self::Corrupt(detail) => write!(f, "the store is damaged: {detail}"),
             Self::Key(detail) => write!(f, "the store's wrapping key: {detail}"),
             Self::Io(detail) => write!(f, "the store cannot be used: {detail}"),

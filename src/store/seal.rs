@@ -12,7 +12,7 @@ use super::StoreError;
 
 pub use self::envelope::EnvelopeSealer;
 pub(super) use self::envelope::is_sealed;
-pub use self::rekey::rekey;
+pub use self::rekey::{rekey, verify};
 
 /// Seals and opens secrets of workspaces.
 pub trait Sealer: Send + Sync {

@@ -152,16 +152,22 @@ impl WrappingKeySource {
     /// [`StoreError::Key`], which names the source and never the key; another one if `store` cannot be read.
     pub fn load(&self, store: &dyn Store) -> Result<LoadedKey, StoreError> {
         match self {
-            Self::File(path) if is_missing(path) => {
-                if is_sealed(store)? {
-                    return Err(StoreError::Key(format!(
-                        "{} is not there, and without it the secrets in the store cannot be read; \
-                         put the key of this store back, or name its place",
-                        path.display()
-                    )));
-                }
-                make(path)
-            }
+            Self::File(path) if is_missing(path) && is_sealed(store)? => Err(StoreError::Key(format!(
+                "{} is not there, and without it the secrets in the store cannot be read; \
+                 put the key of this store back, or name its place",
+                path.display()
+            ))),
+            _ => self.read_or_make(),
+        }
+    }
+
+    /// A key to change to; makes it if its file is not there.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_or_make(&self) -> Result<LoadedKey, StoreError> {
+        match self {
+            Self::File(path) if is_missing(path) => make(path),
             _ => self.read(),
         }
     }

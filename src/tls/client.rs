@@ -136,3 +136,32 @@ fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     }
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::{DevelopmentCertificates, development_certificates};
+
+    #[test]
+    fn what_was_read_again_is_told_from_what_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| development_certificates(&dir.path().join(name), &["model.test"]).unwrap();
+        let (one, other) = (make("one"), make("other"));
+        let source = |ca: &DevelopmentCertificates, certificate: Option<&DevelopmentCertificates>, alpn| {
+            let certificate = certificate.map(|certificates| certificates.server.clone());
+            client_config(&ClientTlsSource { ca: Some(ca.ca.clone()), certificate, alpn }).unwrap()
+        };
+        let http1 = ClientAlpn::Http1;
+        let tls = source(&one, None, http1);
+        assert_eq!(tls, source(&one, None, http1));
+        assert_ne!(tls, source(&other, None, http1), "another authority");
+        assert_ne!(tls, source(&one, None, ClientAlpn::Http2), "another protocol");
+        let shown = source(&one, Some(&one), http1);
+        assert_ne!(tls, shown, "a certificate");
+        assert_eq!(shown, source(&one, Some(&one), http1));
+        assert_ne!(shown, source(&one, Some(&other), http1), "another certificate");
+        // The same path, another authority in it.
+        std::fs::copy(&other.ca, &one.ca).unwrap();
+        assert_ne!(tls, source(&one, None, http1), "the file has changed");
+    }
+}

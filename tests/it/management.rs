@@ -1,7 +1,10 @@
 //! The management plane through its door: real TLS, the embedded store, and the services that it makes scored through.
 
 mod bodies;
+mod catalogue;
 mod client;
+mod credentials;
 mod door;
+mod life;
 
 use client::{Api, OWNER, gateway, managed, problem};

@@ -653,8 +653,9 @@ fn the_management_plane_needs_tls_and_a_store() {
             ),
             &[],
             &[
-                "c.yaml:4:33: management.tls.certificates: lists no certificate; add one as {cert: FILE, key: FILE}",
-                "c.yaml:4:70: management.issuers[0].audience: 'iris' could be the name of a service, whose tokens must not open the API; use a URI or an application's id",
+                "c.yaml:4:19: management.tls.certificates: lists no certificate; add one as {cert: FILE, key: FILE}",
+                "c.yaml:4:71: management.issuers[0].audience: 'iris' could be the name of a service, whose tokens must not open the API; use a URI or an application's id",
+                "c.yaml:4:90: management.issuers[0].jwks.file: /nowhere/k cannot be read (No such file or directory (os error 2)); check the path and that this process may read it",
             ],
         ),
         (
@@ -679,10 +680,7 @@ fn the_management_plane_takes_what_it_is_told() {
         ("SCOREGATE__MANAGEMENT__TOKEN_LIFETIME", "1s"),
     ]);
     let management = loaded.config.management.as_ref().unwrap();
-    assert_eq!(
-        management.bootstrap_token.as_ref().map(secrecy::ExposeSecret::expose_secret),
-        Some(BOOTSTRAP)
-    );
+    assert_eq!(management.bootstrap_token.as_ref().unwrap().expose_secret(), BOOTSTRAP);
     assert_eq!(management.activity_retention, Duration::from_secs(30 * 24 * 60 * 60));
     assert_eq!(management.token_lifetime, Duration::from_secs(1));
     assert_eq!(management.store.path, dir.path().join("data"));

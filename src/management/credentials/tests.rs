@@ -204,11 +204,11 @@ async fn no_management_credential_opens_a_service() {
     let enter = async |credential: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, format!("Bearer {credential}").parse().unwrap());
-        service.authenticate(&headers, SystemTime::now()).await.map_err(|error| error.kind)
+        service.authenticate(&headers, SystemTime::now()).await.map(|_| ()).map_err(|error| error.kind)
     };
     assert!(enter(&served.token(ISSUER, "iris", "3f25")).await.is_ok());
     for credential in [own.expose_secret(), &served.token(ISSUER, AUDIENCE, "3f25")] {
-        assert_eq!(enter(credential).await, Err(Kind::AuthInvalid));
+        assert_eq!(enter(credential).await.err(), Some(Kind::AuthInvalid));
     }
 }
 

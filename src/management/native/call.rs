@@ -18,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use super::route::{Conditions, Parameter, ParameterKind, Route};
 use crate::management::http::{Api, bearer, etag, facts, precondition, request as strict};
 use crate::management::operations::{Page, Precondition, Written};
-use crate::management::{Caller, Operations, Refusal, RequestFacts};
+use crate::management::{Caller, Cause, Operations, Refusal, RequestFacts};
 
 /// Largest page.
 const MAX_PAGE: usize = 1000;
@@ -159,6 +159,17 @@ impl Knock {
     {
         let (secret, facts) = (self.secret?, self.facts);
         self.api.run(move |operations| operation(operations, &secret, facts)).await
+    }
+}
+
+/// What this API says of a refused write: `If-None-Match: *` on something that is there is a failed precondition
+/// (RFC 9110 section 13.1.2), where SDKs are told that the name is taken.
+pub(super) fn judged(precondition: Precondition) -> impl Fn(Refusal) -> Refusal {
+    move |refusal| match (precondition, refusal.cause, &refusal.target) {
+        (Precondition::Absent, Cause::AlreadyExists, None) => {
+            Refusal { cause: Cause::PreconditionFailed, ..refusal }
+        }
+        _ => refusal,
     }
 }
 

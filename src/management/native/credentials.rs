@@ -34,7 +34,9 @@ pub(super) fn routes() -> Vec<Route> {
         .may_take::<Regeneration>()
         .gives::<Key>(200),
         Route::new(Method::POST, "/v1/workspaces/{workspace}/services/{service}/token", "issueToken", token)
-            .summary("Gives the caller a scoring token for a service with the auth mode token")
+            .summary(
+                "Gives the caller a scoring token for a service that it may see and whose auth mode is token",
+            )
             .needs(&[Action::WorkspaceRead, Action::EndpointToken])
             .gives::<TokenView>(200),
         Route::new(Method::POST, "/v1/workspaces/{workspace}/tokens/revoke", "revokeTokens", revoke)

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::call::{Call, nothing, ok, versioned, written};
 use super::route::{Answer, Conditions, Route};
-use super::services::{READ, WRITE};
+use super::services::{DELETE, READ, WRITE};
 use super::view::{DeploymentView, Listed};
 use crate::catalog::DeploymentSpec;
 use crate::management::operations::Versioned;
@@ -32,7 +32,7 @@ pub(super) fn routes() -> Vec<Route> {
             .gives::<DeploymentView>(201),
         Route::new(Method::DELETE, ONE, "deleteDeployment", delete)
             .summary("Deletes a deployment that takes no traffic")
-            .needs(WRITE)
+            .needs(DELETE)
             .conditions(Conditions::Match)
             .gives_nothing(204),
     ]

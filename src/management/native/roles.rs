@@ -4,7 +4,7 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::call::{CURSOR, Call, LIMIT, nothing, ok, versioned, written};
+use super::call::{CURSOR, Call, LIMIT, judged, nothing, ok, versioned, written};
 use super::route::{Answer, Conditions, Parameter, ParameterKind, Route};
 use super::view::{Listed, Role, RoleKind};
 use crate::catalog::{Action, BuiltInRole, Grantee, RoleAssignment, Scope};
@@ -153,7 +153,7 @@ async fn put(mut call: Call) -> Answer {
     let made = call.run(move |operations, caller| {
         operations.put_custom_role(caller, &name, description, actions, not_actions, precondition)
     });
-    let (made, how) = made.await?;
+    let (made, how) = made.await.map_err(judged(precondition))?;
     Ok(versioned(written(Role::from(made.value), how), made.version))
 }
 

@@ -11,7 +11,7 @@ use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::call::{Call, Knock};
 use super::problem::render;
@@ -150,9 +150,13 @@ impl Route {
         self.body::<T>("application/json", false)
     }
 
-    /// The request carries a patch of a `T` (RFC 7396).
-    pub fn takes_patch_of<T: JsonSchema>(self) -> Self {
-        self.body::<T>("application/merge-patch+json", true)
+    /// The request carries a merge patch (RFC 7396): any object; what becomes of it is checked as a whole.
+    pub fn takes_patch(self) -> Self {
+        let schema = |_: &mut SchemaGenerator| json_schema!({ "type": "object" });
+        Self {
+            body: Some(BodyOf { schema, content_type: "application/merge-patch+json", required: true }),
+            ..self
+        }
     }
 
     fn body<T: JsonSchema>(self, content_type: &'static str, required: bool) -> Self {

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Map, Value};
 
-use super::call::{CURSOR, Call, LIMIT, nothing, ok, versioned, written};
+use super::call::{CURSOR, Call, LIMIT, judged, nothing, ok, versioned, written};
 use super::patch::merge;
 use super::route::{Answer, Conditions, Parameter, ParameterKind, Route};
 use super::view::{GivenKeys, Listed, ServiceRequest, ServiceView};
@@ -15,7 +15,7 @@ const ALL: &str = "/v1/workspaces/{workspace}/services";
 const ONE: &str = "/v1/workspaces/{workspace}/services/{service}";
 pub(super) const READ: &[Action] = &[Action::ServiceRead, Action::EndpointRead];
 pub(super) const WRITE: &[Action] = &[Action::AciWrite, Action::AksWrite, Action::EndpointWrite];
-const DELETE: &[Action] = &[Action::AciDelete, Action::AksDelete, Action::EndpointDelete];
+pub(super) const DELETE: &[Action] = &[Action::AciDelete, Action::AksDelete, Action::EndpointDelete];
 
 /// What [`ServiceView`] has beside the spec: may come back with a read-change-write, and means nothing then.
 const READ_ONLY: [&str; 4] = ["origin", "scoring_uri", "swagger_uri", "provenance"];
@@ -54,7 +54,7 @@ pub(super) fn routes() -> Vec<Route> {
             .summary("Changes a service by a merge patch of what it was asked to be")
             .needs(WRITE)
             .conditions(Conditions::Match)
-            .takes_patch_of::<ServiceRequest>()
+            .takes_patch()
             .gives::<ServiceView>(200),
         Route::new(Method::DELETE, ONE, "deleteService", delete)
             .summary("Deletes a service with its deployments and keys")
@@ -116,7 +116,7 @@ async fn put(mut call: Call) -> Answer {
         let (made, how) = operations.put_service(caller, &workspace, &name, spec, keys, precondition)?;
         Ok((view(operations, made.value), made.version, how))
     });
-    let (service, version, how) = made.await?;
+    let (service, version, how) = made.await.map_err(judged(precondition))?;
     Ok(versioned(written(service, how), version))
 }
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::call::{CURSOR, Call, LIMIT, nothing, ok, versioned, written};
+use super::call::{CURSOR, Call, LIMIT, judged, nothing, ok, versioned, written};
 use super::route::{Answer, Conditions, Route};
 use super::view::{Listed, WorkspaceView};
 use crate::catalog::{Action, WorkspaceSpec};
@@ -49,9 +49,9 @@ async fn get(call: Call) -> Answer {
 async fn put(mut call: Call) -> Answer {
     let (name, precondition) = (call.path("workspace"), call.precondition()?);
     let spec: WorkspaceSpec = call.body().await?;
-    let (made, how) = call
-        .run(move |operations, caller| operations.put_workspace(caller, &name, spec, precondition))
-        .await?;
+    let made =
+        call.run(move |operations, caller| operations.put_workspace(caller, &name, spec, precondition)).await;
+    let (made, how) = made.map_err(judged(precondition))?;
     Ok(versioned(written(WorkspaceView::from(made.value), how), made.version))
 }
 

@@ -9,8 +9,17 @@ use std::time::{Duration, SystemTime};
 use secrecy::SecretBox;
 use uuid::Uuid;
 
-use super::{ActivityEvent, ActivityStatus, DataPlane, Operations, OperationsSettings, UriTemplates};
-use crate::catalog::{ActionSet, BuiltInRole, ServiceName, WorkspaceSpec};
+use super::project::project;
+use super::replicas::Replicas;
+use super::{
+    ActivityEvent, ActivityStatus, DataPlane, Operations, OperationsSettings, Precondition, SuppliedKeys,
+    UriTemplates, Versioned,
+};
+use crate::auth::AuthSettings;
+use crate::catalog::{
+    ActionSet, BuiltInRole, ComputeType, DeploymentSpec, ServiceEntry, ServiceName, ServiceSpec,
+    WorkspaceSpec,
+};
 use crate::management::{Caller, Credentials, Grants, RequestFacts};
 use crate::proxy::{ServiceChanges, ServiceSettings};
 use crate::store::seal::Sealer;
@@ -64,6 +73,9 @@ impl Sealer for OpenSealer {
     }
 }
 
+/// What another process does to the rows.
+type Rival = Box<dyn Fn(&MemoryStore) + Send>;
+
 /// A store that fails or is raced when a test says so.
 #[derive(Default)]
 pub(in crate::management) struct TestStore {
@@ -73,7 +85,7 @@ pub(in crate::management) struct TestStore {
     /// So many commits succeed before that.
     pub(in crate::management) sparing: AtomicU32,
     /// What another process does right before each of the next commits.
-    pub(in crate::management) rivals: Mutex<Vec<Box<dyn Fn(&MemoryStore) + Send>>>,
+    pub(in crate::management) rivals: Mutex<Vec<Rival>>,
 }
 
 impl Store for TestStore {
@@ -205,4 +217,52 @@ pub(in crate::management) fn holder_in(workspace: &str, role: BuiltInRole) -> Ca
     let grants = Grants { workspaces, ..Grants::default() };
     let principal = format!("{workspace}-{}", role.as_str().to_lowercase());
     Caller { principal: principal.into(), grants: Arc::new(grants), request: request() }
+}
+
+/// A service with one deployment that takes all traffic.
+pub(super) fn spec(compute_type: ComputeType) -> ServiceSpec {
+    let blue = DeploymentSpec {
+        traffic: 100,
+        replicas: vec!["http://127.0.0.1:5001".into()],
+        ..DeploymentSpec::default()
+    };
+    let deployments = [(ServiceName::parse("blue").unwrap(), blue)].into();
+    ServiceSpec { deployments, ..ServiceSpec::new(compute_type) }
+}
+
+/// The settings of a service of the configuration.
+pub(super) fn declared(name: &str, spec: &ServiceSpec, auth: AuthSettings) -> Arc<ServiceSettings> {
+    let replicas = Replicas::new(None, Arc::default());
+    Arc::new(project(&ServiceName::parse(name).unwrap(), spec, auth, &replicas).unwrap())
+}
+
+impl Gateway {
+    /// Makes service `name` in the declared workspace, as its owner.
+    pub(super) fn serve(&self, name: &str, spec: ServiceSpec) -> Versioned<ServiceEntry> {
+        self.serve_in(DECLARED, name, spec)
+    }
+
+    /// Makes service `name` in `workspace`, as its owner.
+    pub(super) fn serve_in(&self, workspace: &str, name: &str, spec: ServiceSpec) -> Versioned<ServiceEntry> {
+        let owner = holder(BuiltInRole::Owner);
+        let keys = SuppliedKeys::default();
+        let done = self.operations.put_service(&owner, workspace, name, spec, keys, Precondition::None);
+        done.unwrap().0
+    }
+
+    /// Service `name` as the data plane was last told of it; `None`: it is not there.
+    pub(super) fn served(&self, name: &str) -> Option<Arc<ServiceSettings>> {
+        let applied = self.data_plane.applied.lock().unwrap();
+        applied.iter().rev().find_map(|changes| {
+            let upsert = changes.upsert.iter().find(|service| service.name.as_str() == name).cloned();
+            let removed = changes.remove.iter().any(|removed| removed.as_str() == name);
+            upsert.map(Some).or(removed.then_some(None))
+        })?
+    }
+
+    /// How many rows `table` has.
+    pub(super) fn rows(&self, table: Table) -> usize {
+        let all = Range { table, prefix: &[], after: None, limit: usize::MAX, order: Order::Forwards };
+        self.store.scan(&all).unwrap().len()
+    }
 }

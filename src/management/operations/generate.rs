@@ -30,14 +30,48 @@ const SHORTEST_SET: usize = 8;
 /// # Errors
 /// [`Cause::Internal`]: no randomness to be had.
 pub(super) fn key() -> Result<SecretString, Refusal> {
+    secret(PREFIX)
+}
+
+/// A new secret that begins so: 43 digits of randomness and 6 of the check over all before them follow.
+///
+/// # Errors
+/// As [`key`].
+pub(super) fn secret(beginning: &str) -> Result<SecretString, Refusal> {
     let mut random = Zeroizing::new([0_u8; RANDOM_BYTES]);
     fill(&mut *random)?;
-    let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + RANDOM_DIGITS + CHECK_DIGITS));
-    text.push_str(PREFIX);
+    // With all its capacity at once: a buffer that grows leaves parts of the secret behind.
+    let mut text = Zeroizing::new(String::with_capacity(beginning.len() + RANDOM_DIGITS + CHECK_DIGITS));
+    text.push_str(beginning);
     push_base62(&mut text, &mut random[..], RANDOM_DIGITS);
-    let mut check = crc32fast::hash(text.as_bytes()).to_be_bytes();
-    push_base62(&mut text, &mut check, CHECK_DIGITS);
+    push_check(&mut text);
     Ok(SecretString::from(text.as_str()))
+}
+
+/// Whether `text` is what [`secret`] makes of `beginning`, as far as anybody can tell without having seen it made.
+pub(super) fn has_form(text: &str, beginning: &str) -> bool {
+    let Some((before, check)) = text.split_at_checked(beginning.len() + RANDOM_DIGITS) else { return false };
+    let mut again = String::with_capacity(text.len());
+    again.push_str(before);
+    push_check(&mut again);
+    before.starts_with(beginning) && again[before.len()..] == *check
+}
+
+/// So many digits by chance, for names that must not collide.
+///
+/// # Errors
+/// As [`key`].
+pub(super) fn name(digits: usize) -> Result<String, Refusal> {
+    let mut name = String::with_capacity(digits);
+    while name.len() < digits {
+        let mut byte = [0];
+        fill(&mut byte)?;
+        // 248 is the largest multiple of 62 in a byte: every digit is as likely as any other.
+        if byte[0] < 248 {
+            name.push(char::from(DIGITS[usize::from(byte[0] % 62)]));
+        }
+    }
+    Ok(name)
 }
 
 /// A new name of a key: `k` and 12 hexadecimal digits.
@@ -69,6 +103,11 @@ pub(super) fn check_set(field: &str, key: &SecretString) -> Result<KeyDigest, Re
 
 fn fill(bytes: &mut [u8]) -> Result<(), Refusal> {
     rand::fill(bytes).map_err(|_| Refusal::new(Cause::Internal, "the system gives no randomness"))
+}
+
+fn push_check(text: &mut String) {
+    let mut check = crc32fast::hash(text.as_bytes()).to_be_bytes();
+    push_base62(text, &mut check, CHECK_DIGITS);
 }
 
 /// Writes the big-endian `number` in base 62, in so many digits; leaves zero behind.
@@ -103,9 +142,7 @@ mod tests {
         assert_eq!(base62(&[62], 2), "10");
         assert_eq!(base62(&u32::MAX.to_be_bytes(), 6), "4gfFC3");
         // 2^256 - 1 is the largest and needs all 43 digits.
-        let largest = base62(&[0xff; 32], 43);
-        assert!(!largest.starts_with('0') && base62(&[0xff; 32], 44).ends_with(&largest), "{largest}");
-        assert_eq!(base62(&[0xff; 32], 44).as_bytes()[0], b'0');
+        assert_eq!(base62(&[0xff; 32], 44), "0yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1");
     }
 
     #[test]

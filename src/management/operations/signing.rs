@@ -18,7 +18,8 @@ use crate::management::{Cause, Refusal};
 use crate::store::seal::Sealer;
 use crate::store::{Batch, Expect, Store, Table};
 
-/// Most tokens and principals of one workspace that are revoked at a time; each is dropped when its last token is over.
+/// Most tokens, and most principals, of one workspace that are revoked at a time; each is dropped when its last token is
+/// over.
 const MAX_REVOKED: usize = 10_000;
 
 /// A signing key of a workspace. At most one is not retired: the current one.
@@ -211,10 +212,14 @@ impl TokenState {
         now: OffsetDateTime,
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
-        if self.revoked.tokens.len() + self.revoked.principals.len() >= MAX_REVOKED {
+        let (revoked, kind) = match what {
+            Revocation::Token(_) => (self.revoked.tokens.len(), "tokens"),
+            Revocation::Principal(_) => (self.revoked.principals.len(), "principals"),
+        };
+        if revoked >= MAX_REVOKED {
             let message = format!(
-                "{MAX_REVOKED} tokens and principals of this workspace are revoked already; delete the service, \
-                 or wait until the first of these tokens are over"
+                "{MAX_REVOKED} {kind} of this workspace are revoked already; wait until the first of them are over anyway, \
+                 or revoke principals, which takes back all tokens of each at once"
             );
             return Err(Refusal::new(Cause::Conflict, message));
         }
@@ -420,4 +425,62 @@ fn place(workspace: &str, kid: &str) -> String {
 fn damaged(kid: &str) -> Refusal {
     tracing::error!(kid, "a stored signing key is damaged");
     Refusal::new(Cause::Internal, "a stored signing key cannot be used; see the gateway's log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::OpenSealer;
+    use super::*;
+    use crate::store::MemoryStore;
+
+    const NOW: OffsetDateTime = time::macros::datetime!(2026-11-24 12:00 UTC);
+
+    fn load(store: &MemoryStore) -> TokenState {
+        TokenState::load(store, "ws", NOW).unwrap()
+    }
+
+    #[test]
+    fn the_first_service_makes_the_key_and_longer_tokens_keep_it_for_longer() {
+        let store = MemoryStore::default();
+        let allow = |seconds| {
+            let mut batch = Batch::default();
+            load(&store).allow(&OpenSealer, Duration::from_secs(seconds), NOW, &mut batch).unwrap();
+            store.commit(batch).unwrap();
+            load(&store).current().unwrap().value.clone()
+        };
+        let first = allow(60);
+        assert_eq!(allow(30).longest_lifetime_s, 60);
+        let longer = allow(90);
+        assert_eq!((longer.longest_lifetime_s, longer.kid), (90, first.kid));
+    }
+
+    #[test]
+    fn a_sealed_key_signs_as_the_public_one_says() {
+        let row = SigningKeyRow::generate(&OpenSealer, "ws", 60, NOW).unwrap();
+        let key = row.unseal(&OpenSealer, "ws").unwrap();
+        assert_eq!(key.public(), &row.public().unwrap());
+        assert_eq!(&**key.public().kid(), row.kid());
+        assert!(row.unseal(&OpenSealer, "other").is_err());
+        let damaged = SigningKeyRow { public: "AAAA".into(), ..row };
+        assert_eq!(damaged.public().unwrap_err().cause, Cause::Internal);
+    }
+
+    #[test]
+    fn revocations_are_bounded() {
+        let store = MemoryStore::default();
+        let mut batch = Batch::default();
+        let until = NOW + Duration::from_secs(60);
+        for number in 0..MAX_REVOKED {
+            let row = RevocationRow { issued_until: 0, until };
+            batch.put(Table::Revocations, format!("ws/token/{number}"), rows::encode(&row).unwrap());
+        }
+        store.commit(batch).unwrap();
+        let revoke = |what| {
+            let done = load(&store).revoke(what, Duration::ZERO, NOW, &mut Batch::default());
+            done.map_err(|refusal| refusal.cause)
+        };
+        assert_eq!(revoke(Revocation::Token("one-more")), Err(Cause::Conflict));
+        assert_eq!(revoke(Revocation::Principal("ann")), Ok(()));
+        assert_eq!(TokenState::load(&store, "ws", until).unwrap().revoked, Revoked::default(), "all over");
+    }
 }

@@ -7,10 +7,10 @@ use super::place::{no_workspace, provenance, shown};
 use super::resource::Resource;
 use super::rows::{self, Rows};
 use super::{Operations, Page, PageOf, Precondition, Versioned, Written, metadata};
-use crate::catalog::{Action, Origin, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec};
+use crate::catalog::{Action, Origin, WorkspaceEntry, WorkspaceSpec};
 use crate::management::{Caller, Cause, Refusal};
 use crate::proxy::ServiceChanges;
-use crate::store::{Batch, Order, Range, Table};
+use crate::store::{Order, Range, Table};
 
 /// Bounds of a workspace's name, in characters.
 const NAME_LENGTHS: std::ops::RangeInclusive<usize> = 3..=33;
@@ -146,7 +146,7 @@ impl Operations {
                     batch.remove(table, row?.key);
                 }
             }
-            self.remove_roles_in(&place.key, batch)?;
+            self.drop_roles_of(&place.key, batch)?;
             Ok(((), ServiceChanges::default()))
         })?;
         Ok(())
@@ -161,24 +161,6 @@ impl Operations {
             order: Order::Forwards,
         })?;
         Ok(!first.is_empty())
-    }
-
-    /// Removes the role assignments of the workspace with this key.
-    fn remove_roles_in(&self, key: &str, batch: &mut Batch) -> Result<(), Refusal> {
-        let scope = Scope::Workspace(key.to_owned());
-        let index = self.roles.current(&*self.store)?;
-        let before = batch.changes.len();
-        for row in Rows::new(&*self.store, Table::RoleAssignments, &[], None) {
-            let row = row?;
-            let assignment: Versioned<RoleAssignment> = rows::decode(Table::RoleAssignments, &row)?;
-            if assignment.value.scope == scope {
-                batch.remove(Table::RoleAssignments, row.key);
-            }
-        }
-        if batch.changes.len() > before {
-            index.outdate(batch);
-        }
-        Ok(())
     }
 
     fn with_identity(&self, spec: WorkspaceSpec) -> WorkspaceSpec {

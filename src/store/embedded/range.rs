@@ -10,9 +10,15 @@ use crate::store::{Order, Range, Row};
 
 /// The rows of `range`.
 pub(super) fn scan(moment: &ReadTransaction, range: &Range<'_>) -> Result<Vec<Row>, Failure> {
-    let Some((from, to)) = bounds(range) else { return Ok(Vec::new()) };
-    let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (from, to.as_ref().map(Vec::as_slice));
-    let mut rows = moment.open_table(data(range.table))?.range::<&[u8]>(bounds)?;
+    let (from, to) = (first(range), end(range));
+    let (Bound::Included(least) | Bound::Excluded(least)) = from else { return Ok(Vec::new()) };
+    // redb refuses a range that ends before it begins.
+    let to = match to.as_deref() {
+        Some(to) if least >= to => return Ok(Vec::new()),
+        Some(to) => Bound::Excluded(to),
+        None => Bound::Unbounded,
+    };
+    let mut rows = moment.open_table(data(range.table))?.range::<&[u8]>((from, to))?;
     let mut found = Vec::new();
     while found.len() < range.limit {
         let next = match range.order {
@@ -26,21 +32,22 @@ pub(super) fn scan(moment: &ReadTransaction, range: &Range<'_>) -> Result<Vec<Ro
     Ok(found)
 }
 
-/// From where to where, `None` if nothing can be in between.
-fn bounds<'a>(range: &Range<'a>) -> Option<(Bound<&'a [u8]>, Bound<Vec<u8>>)> {
+/// From which key on, in the order of keys.
+fn first<'a>(range: &Range<'a>) -> Bound<&'a [u8]> {
+    match (range.order, range.after) {
+        (Order::Forwards, Some(after)) if after >= range.prefix => Bound::Excluded(after),
+        _ => Bound::Included(range.prefix),
+    }
+}
+
+/// Up to which key, which is not one of them; `None` if there is no end.
+fn end(range: &Range<'_>) -> Option<Vec<u8>> {
     let end = successor(range.prefix);
-    let (from, to) = match (range.order, range.after) {
-        (Order::Forwards, Some(after)) if after >= range.prefix => (Bound::Excluded(after), end),
+    match (range.order, range.after) {
         (Order::Backwards, Some(after)) if end.as_deref().is_none_or(|end| after < end) => {
-            (Bound::Included(range.prefix), Some(after.to_vec()))
+            Some(after.to_vec())
         }
-        _ => (Bound::Included(range.prefix), end),
-    };
-    let (Bound::Included(first) | Bound::Excluded(first)) = from else { return None };
-    match to {
-        Some(to) if first >= to.as_slice() => None,
-        Some(to) => Some((from, Bound::Excluded(to))),
-        None => Some((from, Bound::Unbounded)),
+        _ => end,
     }
 }
 

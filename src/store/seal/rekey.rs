@@ -7,6 +7,14 @@ use crate::store::{Batch, Expect, Order, Range, Store, StoreError, Table};
 /// How often it is tried; each time another process has made or destroyed a data key.
 const MOST_ATTEMPTS: usize = 16;
 
+/// Makes sure that `key` is the wrapping key of `store`.
+///
+/// # Errors
+/// [`StoreError::Key`] if it is not.
+pub fn verify(store: &dyn Store, key: &WrappingKey) -> Result<(), StoreError> {
+    Wrapping::new(key)?.verify(store).map(|_| ())
+}
+
 /// Makes `new` the wrapping key of `store` in the place of `old`, wholly or not at all. Returns how many data keys were
 /// wrapped anew.
 ///

@@ -295,3 +295,26 @@ impl ServiceSamples {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deployments_past_the_bound_are_counted_without_their_names() {
+        let service = ServiceMetrics::new("iris".into(), Some(ComputeType::Aks));
+        let deployments = 3 * MAX_NAMED;
+        for _ in 0..2 {
+            for number in 0..deployments {
+                let deployment = Some(format!("blue-{number}").into());
+                service.observe(&Record { deployment, ..Record::sample() });
+            }
+        }
+        assert_eq!(service.calls(), 2 * deployments as u64);
+        let series: Vec<_> = service.present_blocks().flat_map(Block::all_series).collect();
+        assert_eq!(series.len(), MAX_NAMED + 1);
+        let nameless = series.iter().filter(|series| series.deployment.is_none());
+        let rest = 2 * (deployments - MAX_NAMED) as u64;
+        assert_eq!(nameless.map(|series| series.count.load(Relaxed)).collect::<Vec<_>>(), [rest]);
+    }
+}

@@ -21,7 +21,7 @@ pub use frames::{Frames, Outcome, Rest};
 pub use gateway::{
     Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
 };
-pub use replica::Replica;
+pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, peer_certificate};
 pub use upstream::{Seen, Upstream, ok, read_request};
 pub use verdict::{assert_malformed, assert_record};

@@ -1,11 +1,11 @@
 //! A gateway with a management plane, and its API as a client calls it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Connection, Gateway, config};
+use crate::harness::{Answer, Connection, Gateway, TlsClient, config};
 
 /// The management token of the configuration: an Owner.
 pub const OWNER: &str = "owner-0123456789abcdefghijklmnop";
@@ -50,6 +50,16 @@ impl Api {
     /// Where it is.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same caller at another gateway.
+    pub fn on(&self, gateway: &Gateway) -> Self {
+        Self::with(gateway, self.token.as_deref())
+    }
+
+    /// Whether the port's certificate is one of this authority.
+    pub async fn is_certified_by(&self, ca: &Path) -> bool {
+        TlsClient::trusting(&[ca]).connect(self.address, "localhost").await.is_ok()
     }
 
     /// A connection to the management port.

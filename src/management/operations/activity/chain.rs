@@ -5,13 +5,13 @@
 //! still there must name its hash. What nobody can do without leaving a trace is to edit, drop, add or move an event;
 //! who can write the store and knows this code can make a whole new chain, which only a copy kept elsewhere shows.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::super::hex;
 use super::super::view::{ActivityEvent, ActivityStatus};
 use crate::management::{Caller, Refusal, RequestFacts};
 use crate::store::{Batch, Expect, Order, Range, Store, StoreError, Table};
@@ -268,11 +268,7 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 fn bounded(text: &str) -> String {

@@ -45,7 +45,7 @@ impl Operations {
         let minted = token::bootstrap()?;
         let mut batch = Batch::default();
         batch.expect(Table::Meta, PENDING, Expect::Absent);
-        batch.put(Table::Meta, PENDING, minted.digest.to_string());
+        batch.put(Table::Meta, PENDING, minted.digest.to_hex());
         match self.store.commit(batch) {
             Ok(_) => Ok(Some(minted.text)),
             // Another process of the same store was faster: its secret counts.
@@ -58,6 +58,10 @@ impl Operations {
     ///
     /// # Errors
     /// `AuthInvalid`, the same for a wrong secret, one that was used, and when there is none.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a request is used up by its operation, as by all others"
+    )]
     pub fn bootstrap(
         &self,
         secret: &SecretString,
@@ -74,7 +78,10 @@ impl Operations {
             let pending = self.matching(secret)?;
             batch.expect(Table::Meta, PENDING, Expect::Version(pending.version));
             assign(&*self.current_roles()?, &first_owner(), batch)?;
-            let view = view_of(&minted, FIRST_OWNER, FIRST_OWNER, "made by the bootstrap", LIFETIME);
+            let view = ManagementTokenView {
+                description: "made by the bootstrap".to_owned(),
+                ..view_of(&minted, FIRST_OWNER, FIRST_OWNER, LIFETIME)
+            };
             insert(batch, &view, &minted)?;
             Ok((view, ServiceChanges::default()))
         })?;

@@ -132,9 +132,11 @@ impl Operations {
         lifetime: Duration,
     ) -> Result<(ManagementTokenView, SecretString), Refusal> {
         let minted = token::token()?;
+        let view =
+            ManagementTokenView { description, ..view_of(&minted, principal, &caller.principal, lifetime) };
         let done = self.write(caller, Action::ManagementTokenWrite, &resource(&minted.id), |batch| {
             check_principal(principal)?;
-            check_description(&description)?;
+            check_description(&view.description)?;
             if !LIFETIMES.contains(&lifetime) {
                 return Err(Refusal::invalid("lifetime", "a management token lasts 1 minute to 366 days"));
             }
@@ -144,9 +146,8 @@ impl Operations {
                     format!("'{principal}' may do more than you; nobody can make a token for what they do not have"),
                 ));
             }
-            let view = view_of(&minted, principal, &caller.principal, &description, lifetime);
             insert(batch, &view, &minted)?;
-            Ok((view, ServiceChanges::default()))
+            Ok((view.clone(), ServiceChanges::default()))
         })?;
         Ok((done.value, minted.text))
     }
@@ -184,27 +185,22 @@ impl Operations {
 }
 
 fn insert(batch: &mut Batch, view: &ManagementTokenView, minted: &Minted) -> Result<(), Refusal> {
-    let stored = StoredToken { view: view.clone(), digest: minted.digest.to_string() };
+    let stored = StoredToken { view: view.clone(), digest: minted.digest.to_hex() };
     batch.expect(Table::ManagementTokens, view.id.as_str(), Expect::Absent);
     batch.put(Table::ManagementTokens, view.id.as_str(), encode(&stored)?);
     Ok(())
 }
 
-fn view_of(
-    minted: &Minted,
-    principal: &str,
-    created_by: &str,
-    description: &str,
-    lifetime: Duration,
-) -> ManagementTokenView {
+fn view_of(minted: &Minted, principal: &str, created_by: &str, lifetime: Duration) -> ManagementTokenView {
     let now = OffsetDateTime::now_utc();
     ManagementTokenView {
         id: minted.id.clone(),
         principal: principal.to_owned(),
-        description: description.to_owned(),
+        description: String::new(),
         created_at: now,
         created_by: created_by.to_owned(),
-        expires_at: now + lifetime,
+        // What is over the longest one is refused; here it must not overflow.
+        expires_at: now + lifetime.min(*LIFETIMES.end()),
     }
 }
 

@@ -45,6 +45,10 @@ impl Operations {
     ///
     /// # Errors
     /// [`Cause::Escalation`] as told; a wrong name or pattern by its field; the precondition.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a role's own fields, who wants it, and on which condition"
+    )]
     pub fn put_custom_role(
         &self,
         caller: &Caller,

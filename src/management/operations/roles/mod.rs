@@ -9,11 +9,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::resource::Resource;
-use super::rows::{encode, get};
+use super::rows::encode;
 use super::{Operations, Page, PageOf, Written};
-use crate::catalog::{
-    Action, ActionSet, BuiltInRole, Grantee, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
-};
+use crate::catalog::{Action, ActionSet, BuiltInRole, Grantee, Provenance, RoleAssignment, Scope};
 use crate::management::{Caller, Cause, Refusal};
 use crate::proxy::ServiceChanges;
 use crate::store::{Batch, Table};
@@ -39,7 +37,7 @@ impl Operations {
         page: &Page,
     ) -> Result<PageOf<RoleAssignment>, Refusal> {
         caller.check(Action::RoleAssignmentRead, workspace(scope))?;
-        self.workspace_spec(scope)?;
+        self.check_place(scope)?;
         let scope = lower(scope.clone());
         let roles = self.current_roles()?;
         let after = page.after()?.unwrap_or_default();
@@ -58,6 +56,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`Cause::Escalation`] as told; a wrong id, grantee or role by its field; an unknown workspace.
+    #[expect(clippy::too_many_arguments, reason = "who gives what to whom where, under which id")]
     pub fn put_role_assignment(
         &self,
         caller: &Caller,
@@ -67,21 +66,22 @@ impl Operations {
         role: &str,
     ) -> Result<(RoleAssignment, Written), Refusal> {
         let resource = self.assignment_resource(&scope, id)?;
+        let wanted = RoleAssignment {
+            id: id.to_owned(),
+            scope: lower(scope),
+            grantee,
+            role: role.to_owned(),
+            provenance: made_by(&caller.principal),
+        };
         let written = self.write(caller, Action::RoleAssignmentWrite, &resource, |batch| {
-            self.workspace_spec(&scope)?;
-            let id =
-                Uuid::parse_str(id).map_err(|_| Refusal::invalid("id", "an assignment's id is a UUID"))?;
-            check_grantee(&grantee)?;
+            self.check_place(&wanted.scope)?;
+            let id = Uuid::parse_str(&wanted.id)
+                .map_err(|_| Refusal::invalid("id", "an assignment's id is a UUID"))?;
+            check_grantee(&wanted.grantee)?;
             let roles = self.current_roles()?;
-            let role = roles.role(role).ok_or_else(|| unknown_role(role))?;
-            check_escalation(caller.grants.within(workspace(&scope)), role.actions)?;
-            let wanted = RoleAssignment {
-                id: id.to_string(),
-                scope: lower(scope.clone()),
-                grantee: grantee.clone(),
-                role: role.name,
-                provenance: made_by(&caller.principal),
-            };
+            let role = roles.role(&wanted.role).ok_or_else(|| unknown_role(&wanted.role))?;
+            check_escalation(caller.grants.within(workspace(&wanted.scope)), role.actions)?;
+            let wanted = RoleAssignment { id: id.to_string(), role: role.name, ..wanted.clone() };
             let written = place(&roles, wanted)?;
             if written.1 == Written::Created {
                 insert(&roles, &written.0, batch)?;
@@ -135,26 +135,16 @@ impl Operations {
         let path = format!("Microsoft.Authorization/roleAssignments/{id}");
         Ok(match scope {
             Scope::Gateway => Resource::of_gateway(&path),
-            Scope::Workspace(name) => {
-                let spec = match self.workspace_spec(scope) {
-                    Err(refusal) if refusal.cause == Cause::NotFound => WorkspaceSpec::default(),
-                    spec => spec?,
-                };
-                Resource::workspace(name, &spec).within(&format!("providers/{path}"))
-            }
+            Scope::Workspace(name) => self.place(name)?.resource.within(&format!("providers/{path}")),
         })
     }
 
-    /// What the workspace of a scope is like; the default for the gateway.
-    fn workspace_spec(&self, scope: &Scope) -> Result<WorkspaceSpec, Refusal> {
-        let Scope::Workspace(name) = scope else { return Ok(WorkspaceSpec::default()) };
-        let (declared, spec) = &self.settings.workspace;
-        if declared.eq_ignore_ascii_case(name) {
-            return Ok(spec.clone());
+    /// Whether there is such a place to hold a role in.
+    fn check_place(&self, scope: &Scope) -> Result<(), Refusal> {
+        match scope {
+            Scope::Gateway => Ok(()),
+            Scope::Workspace(name) => self.place(name)?.existing().map(drop),
         }
-        let found = get::<WorkspaceEntry>(&*self.store, Table::Workspaces, &name.to_ascii_lowercase())?;
-        let found = found.ok_or_else(|| Refusal::not_found(format!("workspace {name}")))?;
-        Ok(found.value.spec)
     }
 }
 

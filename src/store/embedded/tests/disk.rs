@@ -1,5 +1,6 @@
 //! A disk of memory that fails, and that forgets what was not synced, when told so.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +20,15 @@ struct Inner {
     unsynced: Vec<Change>,
     bytes_read: usize,
     fault: Option<Fault>,
+    has_failed: bool,
+    /// Blocks that have been written once and so have a place.
+    blocks: BTreeSet<usize>,
+    /// How many blocks there is a place for, if there is an end to it.
+    room: Option<usize>,
 }
+
+/// Bytes that are given a place at once.
+const BLOCK: usize = 4096;
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -35,7 +44,14 @@ pub(super) struct Fault {
     pub kind: io::ErrorKind,
     /// Bytes of a failing write that reach the disk all the same.
     pub short: usize,
-    pub lasting: bool,
+    pub lasts: Lasts,
+}
+
+/// How long it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasts {
+    OneCall,
+    UntilHealed,
 }
 
 impl Disk {
@@ -43,9 +59,26 @@ impl Disk {
         self.0.lock().unwrap().fault = Some(fault);
     }
 
-    /// Makes it well. Tells whether anything has failed since [`Self::fail`].
-    pub fn heal(&self) -> bool {
-        self.0.lock().unwrap().fault.take().is_none_or(|fault| fault.after == 0)
+    /// Makes it well.
+    pub fn heal(&self) {
+        self.0.lock().unwrap().fault = None;
+    }
+
+    /// Whether anything has ever failed.
+    pub fn has_failed(&self) -> bool {
+        self.0.lock().unwrap().has_failed
+    }
+
+    /// Leaves no room for more than what has been written. As on a file system with holes in files: a longer file takes
+    /// no room until it is written to.
+    pub fn fill(&self) {
+        let mut inner = self.0.lock().unwrap();
+        inner.room = Some(inner.blocks.len());
+    }
+
+    /// Makes room.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().room = None;
     }
 
     pub fn bytes_read(&self) -> usize {
@@ -98,7 +131,8 @@ impl Inner {
             return Ok(());
         }
         let failed = (fault.kind.into(), fault.short);
-        if !fault.lasting {
+        self.has_failed = true;
+        if fault.lasts == Lasts::OneCall {
             self.fault = None;
         }
         Err(failed)
@@ -150,6 +184,12 @@ impl StorageBackend for Disk {
             inner.write(place(offset), &data[..short.min(data.len())]);
             return Err(error);
         }
+        let blocks = place(offset) / BLOCK..(place(offset) + data.len()).div_ceil(BLOCK);
+        let new = blocks.clone().filter(|block| !inner.blocks.contains(block)).count();
+        if inner.room.is_some_and(|room| inner.blocks.len() + new > room) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        inner.blocks.extend(blocks);
         inner.write(place(offset), data);
         Ok(())
     }
