@@ -150,7 +150,7 @@ impl RequestSettings {
 /// Takes `sku`, of which SDK v2 insists on the capacity in the answer.
 fn sku(body: &mut Fields) -> Result<Option<Value>, Refusal> {
     let Some(mut sku) = body.object("sku")? else { return Ok(None) };
-    let capacity = sku.count("capacity", &(0..=u32::MAX))?;
+    let capacity = sku.count("capacity", &(0..=i32::MAX.unsigned_abs()))?;
     let mut members = sku.rest();
     members.extend(capacity.map(|capacity| ("capacity".to_owned(), capacity.into())));
     Ok(Some(Value::Object(members)))

@@ -11,6 +11,8 @@ use crate::catalog::{DeploymentSpec, ServiceEntry};
 use crate::management::operations::{Precondition, Versioned};
 use crate::management::{Cause, Refusal};
 
+/// Largest number of lines or instances: those who read them take them for 32 bits with a sign.
+const MOST: u32 = i32::MAX.unsigned_abs();
 /// How often a write is tried again that was made for a version which is gone, before somebody else's speed is told.
 const ATTEMPTS: u32 = 5;
 
@@ -101,7 +103,7 @@ impl InWorkspace<'_> {
     pub(super) fn logs(&mut self, endpoint: &str, name: &str) -> Result<Reply, Refusal> {
         match self.take_body() {
             Value::Null => {}
-            body => drop(Fields::of_body(body)?.count("tail", &(0..=u32::MAX))?),
+            body => drop(Fields::of_body(body)?.count("tail", &(0..=MOST))?),
         }
         let endpoint = self.endpoint(endpoint)?.value;
         let spec = deployment_of(&endpoint, name)?;
@@ -114,7 +116,7 @@ impl InWorkspace<'_> {
         Ok(Reply::ok(json!({ "value": [{
             "resourceType": "Microsoft.MachineLearning.Services/endpoints/deployments",
             "sku": { "name": "Default", "tier": "Standard" },
-            "capacity": { "default": 1, "minimum": 0, "maximum": u32::MAX, "scaleType": "Manual" },
+            "capacity": { "default": 1, "minimum": 0, "maximum": MOST, "scaleType": "Manual" },
         }] })))
     }
 }

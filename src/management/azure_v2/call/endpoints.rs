@@ -16,8 +16,9 @@ use crate::management::operations::{KeyChange, Page, PageOf, Precondition, Token
 impl InWorkspace<'_> {
     /// The endpoint called `name`.
     pub(super) fn endpoint(&self, name: &str) -> Result<Versioned<ServiceEntry>, Refusal> {
-        let entry = self.operations.service(self.caller(), self.workspace(), name)?;
-        if endpoint::is_endpoint(&entry.value) { Ok(entry) } else { Err(no_endpoint(name)) }
+        let found = present(self.operations.service(self.caller(), self.workspace(), name))?;
+        let endpoint = found.filter(|entry| endpoint::is_endpoint(&entry.value));
+        endpoint.ok_or_else(|| Refusal::not_found(format_args!("online endpoint '{name}'")))
     }
 
     fn tell(&self, entry: &Versioned<ServiceEntry>) -> Reply {
@@ -152,10 +153,6 @@ impl InWorkspace<'_> {
             "refreshAfterTimeUtc": token.refresh_after.unix_timestamp(),
         })))
     }
-}
-
-fn no_endpoint(name: &str) -> Refusal {
-    Refusal::not_found(format_args!("online endpoint '{name}'"))
 }
 
 /// One page of `all` in another order than that of names; `$skip` is the number of endpoints before it.
