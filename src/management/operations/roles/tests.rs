@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::super::fixtures::{DECLARED, Gateway, TestStore, caller, holder, holder_in, settings};
-use super::super::{ActivityStatus, Precondition};
+use super::super::{ActivityStatus, KeyChange, Precondition, SuppliedKeys, TokenRule};
 use super::*;
-use crate::catalog::{CustomRole, Origin, WorkspaceEntry, WorkspaceSpec};
+use crate::catalog::{
+    AuthMode, ComputeType, CustomRole, KeySlot, Origin, ServiceSpec, WorkspaceEntry, WorkspaceSpec,
+};
 use crate::store::Store;
 
 use BuiltInRole::{Contributor, Owner, Reader};
@@ -435,4 +437,150 @@ fn each_role_may_do_what_the_table_says() {
     }
     let covered: std::collections::BTreeSet<_> = table.iter().flat_map(|(_, actions, _)| *actions).collect();
     assert_eq!(covered.len(), Action::ALL.len(), "each action is in the table");
+}
+
+/// What one row of the table does: for a caller, on a gateway where an owner has made what it needs.
+type Operation = fn(&Operations, &Caller) -> Result<(), Refusal>;
+
+fn put(operations: &Operations, caller: &Caller, name: &str, spec: ServiceSpec) -> Result<(), Refusal> {
+    let keys = SuppliedKeys::default();
+    operations.put_service(caller, DECLARED, name, spec, keys, Precondition::None).map(drop)
+}
+
+fn with_tokens(compute_type: ComputeType) -> ServiceSpec {
+    ServiceSpec { auth: Some(AuthMode::Token), ..ServiceSpec::new(compute_type) }
+}
+
+/// The same table by the operations themselves: the name, what is done, and whether Owner, Contributor and Reader may.
+#[test]
+fn each_role_may_do_the_operations_that_the_table_says() {
+    let table: &[(&str, Operation, [bool; 3])] = &[
+        (
+            "create workspace",
+            |it, caller| {
+                it.put_workspace(caller, "fresh", WorkspaceSpec::default(), Precondition::None).map(drop)
+            },
+            [true, true, false],
+        ),
+        ("see workspace", |it, caller| it.workspace(caller, DECLARED).map(drop), [true; 3]),
+        (
+            "share workspace",
+            |it, caller| {
+                it.put_role_assignment(caller, &id(7), within(DECLARED), principal("x"), "Reader").map(drop)
+            },
+            [true, false, false],
+        ),
+        (
+            "unshare workspace",
+            |it, caller| it.delete_role_assignment(caller, &Scope::Gateway, &id(9)),
+            [true, false, false],
+        ),
+        (
+            "see roles",
+            |it, caller| it.role_assignments(caller, &Scope::Gateway, &Page::default()).map(drop),
+            [true; 3],
+        ),
+        (
+            "deploy, ACI",
+            |it, caller| put(it, caller, "new", ServiceSpec::new(ComputeType::Aci)),
+            [true, true, false],
+        ),
+        (
+            "deploy, AKS",
+            |it, caller| put(it, caller, "new", ServiceSpec::new(ComputeType::Aks)),
+            [true, true, false],
+        ),
+        (
+            "deploy, Managed",
+            |it, caller| put(it, caller, "new", ServiceSpec::new(ComputeType::Managed)),
+            [true, true, false],
+        ),
+        ("update", |it, caller| put(it, caller, "aks", with_tokens(ComputeType::Aks)), [true, true, false]),
+        (
+            "delete",
+            |it, caller| it.delete_service(caller, DECLARED, "aks", Precondition::None),
+            [true, true, false],
+        ),
+        ("see service", |it, caller| it.service(caller, DECLARED, "aks").map(drop), [true; 3]),
+        ("see endpoint", |it, caller| it.service(caller, DECLARED, "managed").map(drop), [true; 3]),
+        ("list keys", |it, caller| it.keys(caller, DECLARED, "aks").map(drop), [true, true, false]),
+        (
+            "list keys, Managed",
+            |it, caller| it.keys(caller, DECLARED, "managed").map(drop),
+            [true, true, false],
+        ),
+        (
+            "regenerate key",
+            |it, caller| {
+                it.regenerate_key(caller, DECLARED, "aks", KeySlot::Primary, KeyChange::default()).map(drop)
+            },
+            [true, true, false],
+        ),
+        (
+            "token, v1",
+            |it, caller| it.issue_token(caller, DECLARED, "aks", TokenRule::V1).map(drop),
+            [true; 3],
+        ),
+        (
+            "token, v2",
+            |it, caller| it.issue_token(caller, DECLARED, "managed", TokenRule::V2).map(drop),
+            [true, true, false],
+        ),
+        ("revoke token", |it, caller| it.revoke_token(caller, DECLARED, &id(5)), [true, true, false]),
+        (
+            "rotate signing key",
+            |it, caller| it.rotate_signing_key(caller, DECLARED).map(drop),
+            [true, true, false],
+        ),
+        (
+            "edit custom role",
+            |it, caller| {
+                let actions = vec!["*/read".to_owned()];
+                let none = Precondition::None;
+                it.put_custom_role(caller, "Spare", String::new(), actions, vec![], none).map(drop)
+            },
+            [true, false, false],
+        ),
+        ("delete custom role", |it, caller| it.delete_custom_role(caller, "Spare"), [true, false, false]),
+        ("see custom roles", |it, caller| it.custom_roles(caller, &Page::default()).map(drop), [true; 3]),
+        (
+            "see the log",
+            |it, caller| it.activity(caller, &Default::default(), &Page::default()).map(drop),
+            [true; 3],
+        ),
+        ("check the store", |it, caller| it.check_store(caller).map(drop), [true, false, false]),
+        (
+            "see management tokens",
+            |it, caller| it.management_tokens(caller, &Page::default()).map(drop),
+            [true, false, false],
+        ),
+        (
+            "make a management token",
+            |it, caller| {
+                let day = std::time::Duration::from_secs(86_400);
+                it.create_management_token(caller, "x", String::new(), day).map(drop)
+            },
+            [true, false, false],
+        ),
+    ];
+    for (name, operation, allowed) in table {
+        for (role, allowed) in BuiltInRole::ALL.into_iter().zip(allowed) {
+            let gateway = Gateway::new();
+            let (operations, owner) = (&gateway.operations, holder(Owner));
+            put(operations, &owner, "aks", with_tokens(ComputeType::Aks)).unwrap();
+            put(operations, &owner, "managed", with_tokens(ComputeType::Managed)).unwrap();
+            gateway.role(&owner, "Spare", &["*/read"], &[]).unwrap();
+            gateway.assign(&owner, 9, Scope::Gateway, "somebody", "Reader").unwrap();
+            let before = gateway.events().len();
+            let outcome = operation(operations, &holder(role));
+            let place = format!("{name} by {}", role.as_str());
+            match outcome {
+                Ok(()) => assert!(allowed, "{place}"),
+                Err(Refusal { cause: Cause::Forbidden(_), .. }) => assert!(!allowed, "{place}"),
+                Err(other) => panic!("{place}: {other}"),
+            }
+            let last = gateway.events().split_off(before);
+            assert!(last.is_empty() || last.iter().any(|it| it.status != ActivityStatus::Started), "{place}");
+        }
+    }
 }

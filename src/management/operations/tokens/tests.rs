@@ -48,7 +48,8 @@ fn score(gateway: &Gateway, service: &str, token: &ScoringToken) -> Result<Princ
     let value = format!("Bearer {}", token.token.expose_secret());
     headers.insert(AUTHORIZATION, value.parse().unwrap());
     let runtime = Builder::new_current_thread().build().unwrap();
-    runtime.block_on(authenticator.authenticate(&headers, SystemTime::now())).map_err(|error| error.kind)
+    let outcome = runtime.block_on(authenticator.authenticate(&headers, SystemTime::now()));
+    outcome.map(|admitted| admitted.principal).map_err(|error| error.kind)
 }
 
 fn owner() -> crate::management::Caller {

@@ -1,6 +1,6 @@
 use super::super::fixtures::{DECLARED, Gateway, caller, holder, holder_in, settings, spec};
 use super::*;
-use crate::catalog::{ActionSet, BuiltInRole, ComputeType, Grantee};
+use crate::catalog::{ActionSet, BuiltInRole, ComputeType, Grantee, Scope};
 use crate::management::operations::OperationsSettings;
 
 fn owner() -> Caller {
