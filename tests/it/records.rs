@@ -359,7 +359,7 @@ async fn an_h2_connection_with_answers_that_nobody_takes_ends_after_its_rest() {
     // All within the window of its stream, and together more than the sockets hold.
     let large = Upstream::answering(|_| ok(&[b'x'; 60_000])).await;
     let config = config(&service("large", large.address, ""))
-        .replace("name: public", "name: public\n    idle_timeout: 100ms");
+        .replace("name: public", "name: public\n    idle_timeout: 1s");
     let gateway = Gateway::start(&config).await;
     let mut frames = gateway.frames().await;
     frames.widen().await;

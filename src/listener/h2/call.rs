@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, header};
 
+use crate::error::Kind;
 use crate::proxy::{self, Inbound};
 use crate::wire::Body;
 use crate::wire::head::{Flaw, HeadError};
@@ -29,7 +30,7 @@ pub(super) async fn serve(origin: Origin, request: Request<RecvStream>, mut resp
     let response = match inbound(parts, body) {
         Ok(inbound) => {
             let call = pin!(proxy::serve(worker, facts, inbound));
-            match until_reset(call, &mut respond).await {
+            match until_reset(call, &mut respond, &upload).await {
                 Some(response) => response,
                 None => return,
             }
@@ -44,13 +45,17 @@ pub(super) async fn serve(origin: Origin, request: Request<RecvStream>, mut resp
 async fn until_reset<T>(
     mut call: Pin<&mut impl Future<Output = T>>,
     respond: &mut SendResponse<Bytes>,
+    upload: &Upload,
 ) -> Option<T> {
     std::future::poll_fn(|cx| {
-        // The call first: if the crate has reset the stream for a body that is no body, it says so by its answer.
         if let Poll::Ready(answer) = call.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
-        respond.poll_reset(cx).map(|_| None)
+        match respond.poll_reset(cx) {
+            // The crate itself has reset the stream, for a body that is no body: the call will read it and say so.
+            Poll::Ready(_) if upload.fault().kind == Kind::BodyBroken => Poll::Pending,
+            reset => reset.map(|_| None),
+        }
     })
     .await
 }
