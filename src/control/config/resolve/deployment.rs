@@ -1,7 +1,5 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
-use std::sync::Arc;
-
 use http::uri::PathAndQuery;
 
 use super::super::decode::At;
