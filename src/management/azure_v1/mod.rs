@@ -24,7 +24,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Json, Router};
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, Method, Uri};
 use serde_json::Value;
 
 use crate::management::operations::Precondition;
@@ -56,7 +56,7 @@ pub fn render(refusal: &Refusal) -> Response {
 }
 
 async fn discovery(headers: HeaderMap, uri: Uri) -> Response {
-    match base_url(&headers, &uri) {
+    match shared::base_url(&uri, &headers) {
         Ok(base) => Json(lookups::discovery(&base)).into_response(),
         Err(refusal) => answer::refusal(&refusal),
     }
@@ -83,7 +83,7 @@ async fn manage(
     let (head, body) = request.into_parts();
     let found = path.ok().and_then(|Path(path)| route::model_management(&head.method, &path));
     let (place, call) = found.ok_or_else(|| no_such_call(&head.method, &head.uri))?;
-    let base = base_url(&head.headers, &head.uri)?;
+    let base = shared::base_url(&head.uri, &head.headers)?;
     let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes());
     let query: Vec<(String, String)> = query.into_owned().collect();
     let body: Value = shared::body(body).await?;
@@ -150,7 +150,7 @@ async fn resource_provider(
     let Some((place, call)) = found else {
         return answer::refusal(&no_such_call(request.method(), request.uri()));
     };
-    let base = match base_url(request.headers(), request.uri()) {
+    let base = match shared::base_url(request.uri(), request.headers()) {
         Ok(base) => base,
         Err(refusal) => return answer::refusal(&refusal),
     };
@@ -167,14 +167,4 @@ async fn resource_provider(
 
 fn no_such_call(method: &Method, uri: &Uri) -> Refusal {
     Refusal::not_found(format_args!("call {method} {} in this API", uri.path()))
-}
-
-/// `https://` and the host by which the client has reached the management API: the one that it can reach again.
-fn base_url(headers: &HeaderMap, uri: &Uri) -> Result<String, Refusal> {
-    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let authority = named.or_else(|| uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
-    match authority.parse::<http::uri::Authority>() {
-        Ok(authority) if !authority.as_str().contains('@') => Ok(format!("https://{authority}")),
-        _ => Err(Refusal::invalid("Host", "must be the host and port of the management API")),
-    }
 }

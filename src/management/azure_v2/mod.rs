@@ -37,7 +37,7 @@ use axum::{Extension, Router};
 use http::Method;
 use serde_json::Value;
 
-use super::http::{Api, precondition, request as json_body};
+use super::http::{Api, base_url, precondition, request as json_body};
 use super::{Caller, Refusal};
 use call::Call;
 use reply::Reply;
@@ -78,7 +78,7 @@ async fn answer(api: &Api, caller: Caller, rest: &str, request: Request) -> Resu
     let unknown = || Refusal::not_found(format_args!("path {}", request.uri().path()));
     let target = Target::parse(rest).ok_or_else(unknown)?;
     let uri = request.uri().clone();
-    let base = place::base(&uri, request.headers())?;
+    let base = base_url(&uri, request.headers())?;
     let precondition = precondition(request.headers())?;
     let method = match request.method() {
         &Method::HEAD => Method::GET,

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Uri, header, uri::Authority};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::target::PROVIDER;
 use crate::catalog::{Provenance, WorkspaceEntry};
-use crate::management::Refusal;
 
 /// The workspace that a call is about, seen from its client.
 pub struct Place {
@@ -43,18 +41,6 @@ impl Place {
         format!(
             "{base}/subscriptions/{subscription}/providers/{PROVIDER}/locations/{location}/mfeOperationsStatus/{id}"
         )
-    }
-}
-
-/// The gateway as the client addressed it. The management port speaks TLS only.
-///
-/// # Errors
-/// The request names no host (RFC 9112 section 3.2).
-pub fn base(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
-    let authority = || headers.get(header::HOST)?.to_str().ok()?.parse::<Authority>().ok();
-    match uri.authority().cloned().or_else(authority) {
-        Some(authority) => Ok(format!("https://{authority}")),
-        None => Err(Refusal::invalid("host", "the request must name the host that it is for")),
     }
 }
 

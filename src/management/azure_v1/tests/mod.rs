@@ -1,5 +1,6 @@
 //! The mapping in both directions, with what azureml-core 1.61 sends (captured) and insists on.
 
+mod calling;
 mod creating;
 mod patching;
 mod reading;
@@ -81,8 +82,8 @@ fn entry(spec: ServiceSpec) -> ServiceEntry {
     ServiceEntry { name, workspace: "ws".into(), spec, origin: Origin::Managed, provenance }
 }
 
-fn patched(spec: &ServiceSpec, patch: Value) -> Result<ServiceSpec, Refusal> {
-    super::patch::apply(&entry(spec.clone()), &patch)
+fn patched(spec: &ServiceSpec, patch: impl Into<Value>) -> Result<ServiceSpec, Refusal> {
+    super::patch::apply(&entry(spec.clone()), &patch.into())
 }
 
 fn replace(path: &str, value: impl Into<Value>) -> Value {

@@ -7,8 +7,8 @@ use crate::management::azure_v1::route::{Call, Place, ProviderCall, model_manage
 const WORKSPACE: &str =
     "subscriptions/Sub/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/ws";
 
-fn call(method: Method, rest: &str) -> Option<Call> {
-    model_management(&method, &format!("v1.0/{WORKSPACE}{rest}")).map(|(_, call)| call)
+fn call(method: &Method, rest: &str) -> Option<Call> {
+    model_management(method, &format!("v1.0/{WORKSPACE}{rest}")).map(|(_, call)| call)
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn every_call_of_the_table_is_found() {
         (Method::GET, "/services/svc/logs/", Call::Logs(name())),
         (Method::GET, "/operations/ID", Call::Operation("ID".into())),
     ] {
-        assert_eq!(call(method.clone(), rest), Some(expected), "{method} {rest}");
+        assert_eq!(call(&method, rest), Some(expected), "{method} {rest}");
     }
 }
 
@@ -61,7 +61,7 @@ fn nothing_else_is_a_call() {
         (Method::GET, "/services/svc/logs/more"),
         (Method::GET, "/models"),
     ] {
-        assert_eq!(call(method.clone(), rest), None, "{method} {rest}");
+        assert_eq!(call(&method, rest), None, "{method} {rest}");
     }
     assert!(model_management(&Method::GET, "v1.0/services").is_none());
     assert!(model_management(&Method::GET, "").is_none());
