@@ -25,6 +25,7 @@ use crate::store::seal::EnvelopeSealer;
 use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::StoreState;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
 
@@ -281,15 +282,15 @@ async fn watch_store(
             asked.is_ready()
         });
         let answer = answer.await;
-        let up = matches!(answer, Ok(Ok(())));
-        if health.set(up) != up {
-            if up {
-                tracing::info!("the store answers again");
-            } else {
+        let state = if matches!(answer, Ok(Ok(()))) { StoreState::Up } else { StoreState::Down };
+        match (health.set(state), state) {
+            (StoreState::Down, StoreState::Up) => tracing::info!("the store answers again"),
+            (StoreState::Up, StoreState::Down) => {
                 tracing::error!("the store does not answer: changes are refused, scoring goes on");
             }
+            (StoreState::Up, StoreState::Up) | (StoreState::Down, StoreState::Down) => {}
         }
-        metrics.store_is_up(up);
+        metrics.store(state);
         tokio::select! {
             () = tokio::time::sleep(STORE_INTERVAL) => {}
             _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,
