@@ -15,16 +15,17 @@ use tokio::task::JoinHandle;
 
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
-use crate::control::config::{Config, ManagementSettings, StoreSettings};
+use crate::control::config::{Config, KeyReference, ManagementSettings, StoreSettings};
 use crate::control::{Publisher, StoreHealth};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
 use crate::proxy::{ServiceChanges, ServiceSettings};
 use crate::store::seal::EnvelopeSealer;
-use crate::store::wrapping::KeyOrigin;
+use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::StoreState;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
 
@@ -192,7 +193,7 @@ fn open(
     let folder = &settings.path;
     let at = || format!("store.path: {}", folder.display());
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder).with_context(at)?);
-    let loaded = settings.key.load(&*store).context("store.key")?;
+    let loaded = key_source(settings).load(&*store).context("store.key")?;
     if let KeyOrigin::Generated(file) = &loaded.origin {
         tracing::warn!(
             file = %file.display(),
@@ -207,6 +208,15 @@ fn open(
         .map_err(|refusal| anyhow!("the management plane cannot start: {refusal}"))?;
     leave_bootstrap_secret(&operations, folder)?;
     Ok(operations)
+}
+
+fn key_source(settings: &StoreSettings) -> WrappingKeySource {
+    match settings.key.clone() {
+        None => WrappingKeySource::beside(&settings.path),
+        Some(KeyReference::File(path)) => WrappingKeySource::File(path),
+        Some(KeyReference::Env(name)) => WrappingKeySource::Env(name),
+        Some(KeyReference::Exec(command)) => WrappingKeySource::Exec(command),
+    }
 }
 
 fn leave_bootstrap_secret(operations: &Operations, folder: &Path) -> anyhow::Result<()> {
@@ -272,15 +282,15 @@ async fn watch_store(
             asked.is_ready()
         });
         let answer = answer.await;
-        let up = matches!(answer, Ok(Ok(())));
-        if health.set(up) != up {
-            if up {
-                tracing::info!("the store answers again");
-            } else {
+        let state = if matches!(answer, Ok(Ok(()))) { StoreState::Up } else { StoreState::Down };
+        match (health.set(state), state) {
+            (StoreState::Down, StoreState::Up) => tracing::info!("the store answers again"),
+            (StoreState::Up, StoreState::Down) => {
                 tracing::error!("the store does not answer: changes are refused, scoring goes on");
             }
+            (StoreState::Up, StoreState::Up) | (StoreState::Down, StoreState::Down) => {}
         }
-        metrics.store_is_up(up);
+        metrics.store(state);
         tokio::select! {
             () = tokio::time::sleep(STORE_INTERVAL) => {}
             _ = phases.wait_for(|phase| *phase >= Phase::Draining) => return,

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::lifecycle::{self, Phase, PhaseReceiver};
+use crate::telemetry::metrics::StoreState;
 use crate::telemetry::{Metrics, metrics};
 
 use super::reload::Reloader;
@@ -55,8 +56,9 @@ impl Default for StoreHealth {
 impl StoreHealth {
     /// Notes how it is; returns how it was.
     #[must_use]
-    pub fn set(&self, up: bool) -> bool {
-        self.0.swap(up, Ordering::Relaxed)
+    pub fn set(&self, state: StoreState) -> StoreState {
+        let was_up = self.0.swap(state == StoreState::Up, Ordering::Relaxed);
+        if was_up { StoreState::Up } else { StoreState::Down }
     }
 
     fn is_up(&self) -> bool {

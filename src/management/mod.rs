@@ -39,7 +39,13 @@ pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
 }
 
 /// How the face that `path` belongs to tells a refusal.
-fn words(_path: &str) -> http::Render {
+fn words(path: &str) -> http::Render {
+    if azure_v1::PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
+        return azure_v1::render;
+    }
+    if path.starts_with(azure_v2::ROOT) {
+        return azure_v2::render;
+    }
     native::render
 }
 

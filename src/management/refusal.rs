@@ -5,7 +5,8 @@ use std::fmt;
 use crate::catalog::Action;
 use crate::store::StoreError;
 
-/// An operation that was not done. Nothing has changed.
+/// An operation that was not done. Nothing has changed, but for one case that its message tells: a change that is stored
+/// and that the data plane could not follow ([`Cause::Internal`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Which kind.

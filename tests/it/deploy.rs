@@ -22,7 +22,8 @@ const CERTIFICATES: [&str; 4] = [
 ];
 const AUTHORITIES: [&str; 3] =
     ["etc/scoregate/tls/client-ca.crt", "etc/scoregate/upstream/ca.crt", "etc/scoregate/login-ca.crt"];
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
+    "run/secrets/scoregate-bootstrap-token",
     "run/secrets/iris-primary",
     "run/secrets/iris-secondary",
     "run/secrets/iris/primary",
@@ -154,7 +155,7 @@ management:
   tls: { certificates: [ { cert: certs/server.pem, key: certs/server.key } ] }
   bootstrap_token: {env: SCOREGATE_BOOTSTRAP_TOKEN}
 observe:    { address: 127.0.0.1:9090 }
-store:      { kind: embedded, path: data/, url: {env: DATABASE_URL} }
+store:      { kind: embedded, path: data/ }
 services:
   - name: iris
     compute_type: AKS
@@ -174,16 +175,13 @@ telemetry:
 
 #[test]
 fn the_contracts_example_is_taken_and_what_is_not_built_is_said() {
-    let secondary = [("IRIS_SECONDARY", "secondary-0123456789abcdefghijklm")];
-    let loaded = Machine::new().load("contract.yaml", CONTRACT, &secondary);
-    let without_effect = [
-        "uri_templates",
-        "replica_template",
-        "management",
-        "store",
-        "telemetry.application_insights",
-        "telemetry.otlp",
+    let secrets = [
+        ("IRIS_SECONDARY", "secondary-0123456789abcdefghijklm"),
+        ("SCOREGATE_BOOTSTRAP_TOKEN", "owner-0123456789abcdefghijklmnop"),
     ];
+    let loaded = Machine::new().load("contract.yaml", CONTRACT, &secrets);
+    assert!(loaded.config.management.is_some());
+    let without_effect = ["telemetry.application_insights", "telemetry.otlp"];
     let expected = without_effect.map(|field| format!("{field}: has no effect in this version of scoregate"));
     let mut warnings = warnings(&loaded);
     warnings.sort_by_key(|warning| expected.iter().position(|expected| expected == warning));
@@ -351,7 +349,7 @@ fn image_and_manifests_look_for_the_same_file() {
 }
 
 #[test]
-fn the_unit_waits_for_a_drain_and_lets_the_record_file_be_written() {
+fn the_unit_waits_for_a_drain_and_lets_records_and_store_be_written() {
     let unit = read("deploy/systemd/scoregate.service");
     let setting = |name: &str| {
         let mut lines = unit.lines();
@@ -368,4 +366,6 @@ fn the_unit_waits_for_a_drain_and_lets_the_record_file_be_written() {
 
     let folder = format!("/var/log/{}/", setting("LogsDirectory"));
     assert!(read("deploy/example.yaml").contains(&format!("path: {folder}")), "records go elsewhere");
+    let store = loaded.config.management.unwrap().store.path;
+    assert_eq!(store, Path::new("/var/lib").join(setting("StateDirectory")), "the store goes elsewhere");
 }

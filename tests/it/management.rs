@@ -6,5 +6,6 @@ mod client;
 mod credentials;
 mod door;
 mod life;
+mod matrix;
 
 use client::{Api, OWNER, gateway, managed, problem};

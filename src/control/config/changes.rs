@@ -47,8 +47,9 @@ impl Changes {
         }
     }
 
-    fn note(&mut self, field: &str, is_same: bool) {
-        if !is_same {
+    /// A change whose values are a secret, or too long to be told.
+    fn note<T: PartialEq>(&mut self, field: &str, old: &T, new: &T) {
+        if old != new {
             self.0.push(format!("{field} changed: restart to apply"));
         }
     }
@@ -64,9 +65,9 @@ fn management(old: &Config, new: &Config, changes: &mut Changes) {
     let token = |settings: &ManagementSettings| {
         settings.bootstrap_token.as_ref().map(|token| token.expose_secret().to_owned())
     };
-    changes.note("management.bootstrap_token", token(before) == token(after));
-    changes.note("management.issuers", before.issuers == after.issuers);
-    changes.note("management.address_policy", before.address_policy == after.address_policy);
+    changes.note("management.bootstrap_token", &token(before), &token(after));
+    changes.note("management.issuers", &before.issuers, &after.issuers);
+    changes.note("management.address_policy", &before.address_policy, &after.address_policy);
     let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
     let (old_time, new_time) = (seconds(before.activity_retention), seconds(after.activity_retention));
     changes.compare("management.activity_retention", &old_time, &new_time);
@@ -77,11 +78,14 @@ fn management(old: &Config, new: &Config, changes: &mut Changes) {
         &before.store.path.display().to_string(),
         &after.store.path.display().to_string(),
     );
-    changes.compare("store.key", &before.store.key, &after.store.key);
-    changes.note("workspace", old.workspace == new.workspace);
-    changes.note("public_url", old.public_url == new.public_url);
-    changes.note("uri_templates", old.uri_templates == new.uri_templates);
-    changes.note("replica_template", old.replica_template == new.replica_template);
+    let key = |settings: &ManagementSettings| {
+        settings.store.key.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)
+    };
+    changes.compare("store.key", &key(before), &key(after));
+    changes.note("workspace", &old.workspace, &new.workspace);
+    changes.note("public_url", &old.public_url, &new.public_url);
+    changes.note("uri_templates", &old.uri_templates, &new.uri_templates);
+    changes.note("replica_template", &old.replica_template, &new.replica_template);
 }
 
 /// Listeners are told apart by name; their order means nothing but for the first, whose address is the default of

@@ -25,7 +25,7 @@ pub use changes::needs_restart;
 pub use problem::{Problem, Problems, Severity};
 pub use schema::json_schema;
 pub use settings::{
-    AddressPolicySettings, Config, DrainSettings, LogFormat, LogSettings, ManagementSettings,
+    AddressPolicySettings, Config, DrainSettings, KeyReference, LogFormat, LogSettings, ManagementSettings,
     ObserveSettings, RuntimeSettings, StoreSettings, UriTemplateSettings, Workspace,
 };
 pub use source::{Source, content_hash};

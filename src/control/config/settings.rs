@@ -1,5 +1,6 @@
 //! The checked configuration: what every other module is built from.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use secrecy::SecretString;
 use crate::auth::{IssuerSettings, OutsideSettings};
 use crate::listener::ListenerSettings;
 use crate::proxy::ServiceSettings;
-use crate::store::wrapping::WrappingKeySource;
 use crate::telemetry::TelemetrySettings;
 use crate::tls::ServerTlsSettings;
 
@@ -140,8 +140,30 @@ pub struct AddressPolicySettings {
 pub struct StoreSettings {
     /// Its folder.
     pub path: PathBuf,
-    /// Where the key is that wraps the keys of its secrets.
-    pub key: WrappingKeySource,
+    /// Where the key is that wraps the keys of its secrets; `None`: in a file beside the store.
+    pub key: Option<KeyReference>,
+}
+
+/// Where a key is that is read by the one who uses it, since it may have to be made first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyReference {
+    /// A file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Env(String),
+    /// A program with its arguments, which prints it.
+    Exec(Vec<String>),
+}
+
+impl fmt::Display for KeyReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Env(name) => write!(f, "env:{name}"),
+            // Arguments may hold a token.
+            Self::Exec(command) => write!(f, "exec:{}", command.first().map_or("", String::as_str)),
+        }
+    }
 }
 
 /// Scoring URIs by compute type; `{service}` stands for the name. `None`: the path form under `public_url`.

@@ -684,7 +684,7 @@ fn the_management_plane_takes_what_it_is_told() {
     assert_eq!(management.activity_retention, Duration::from_secs(30 * 24 * 60 * 60));
     assert_eq!(management.token_lifetime, Duration::from_secs(1));
     assert_eq!(management.store.path, dir.path().join("data"));
-    assert_eq!(management.store.key.to_string(), "env:WRAPPING_KEY");
+    assert_eq!(management.store.key.as_ref().unwrap().to_string(), "env:WRAPPING_KEY");
     assert_eq!(loaded.config.uri_templates.aci.as_deref(), Some("https://{service}.aci.example.org/score"));
 
     for (variable, value, complaint) in [

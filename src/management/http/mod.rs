@@ -1,6 +1,7 @@
 //! What all faces share of HTTP: authentication before any handler, strict JSON in, blocking operations off the
 //! reactor, and each face's own words for a refusal.
 
+mod address;
 mod envelope;
 mod json;
 mod precondition;
@@ -21,6 +22,7 @@ use crate::auth::OutsideClaims;
 
 use super::{Caller, Cause, Operations, Refusal, RequestFacts};
 
+pub use address::base_url;
 pub use envelope::{envelop, request_id};
 pub use json::{body, request};
 pub use precondition::{etag, precondition};
@@ -70,11 +72,6 @@ impl Api {
         }
     }
 
-    /// For what needs no store.
-    #[must_use]
-    pub fn operations(&self) -> &Operations {
-        &self.operations
-    }
 
     /// Puts authentication before every route of `router`: handlers find the [`Caller`] among the request's extensions
     /// (`Extension<Caller>`). A method that a route does not know is refused in the face's words.

@@ -147,8 +147,8 @@ pub(super) struct Knock {
 }
 
 impl Knock {
-    pub fn new(api: Api, client: IpAddr, request: Request) -> Self {
-        Self { api, facts: facts(&request, client), secret: bearer(request.headers()) }
+    pub fn new(api: Api, client: IpAddr, request: &Request) -> Self {
+        Self { api, facts: facts(request, client), secret: bearer(request.headers()) }
     }
 
     /// Runs an operation with the secret of `Authorization: Bearer`.

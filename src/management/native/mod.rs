@@ -29,7 +29,6 @@ use super::http::Api;
 use route::Route;
 
 /// The routes of this face.
-#[must_use]
 pub fn routes(api: &Api) -> Router<Api> {
     let (open, closed): (Vec<Route>, Vec<Route>) = table().into_iter().partition(Route::is_open);
     api.protect(router(&closed), render).merge(api.refuse_methods(router(&open), render))

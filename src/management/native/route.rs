@@ -142,12 +142,14 @@ impl Route {
 
     /// The request carries a `T`.
     pub fn takes<T: JsonSchema>(self) -> Self {
-        self.body::<T>("application/json", true)
+        let body = BodyOf { schema: schema_of::<T>, content_type: JSON, required: true };
+        Self { body: Some(body), ..self }
     }
 
     /// The request may carry a `T`.
     pub fn may_take<T: JsonSchema>(self) -> Self {
-        self.body::<T>("application/json", false)
+        let body = BodyOf { schema: schema_of::<T>, content_type: JSON, required: false };
+        Self { body: Some(body), ..self }
     }
 
     /// The request carries a merge patch (RFC 7396): any object; what becomes of it is checked as a whole.
@@ -157,10 +159,6 @@ impl Route {
             body: Some(BodyOf { schema, content_type: "application/merge-patch+json", required: true }),
             ..self
         }
-    }
-
-    fn body<T: JsonSchema>(self, content_type: &'static str, required: bool) -> Self {
-        Self { body: Some(BodyOf { schema: schema_of::<T>, content_type, required }), ..self }
     }
 
     /// Success may be `status` with a `T`.
@@ -205,7 +203,7 @@ impl Route {
                 let endpoint = async move |State(api): State<Api>,
                                            ConnectInfo(client): ConnectInfo<std::net::SocketAddr>,
                                            request: Request| {
-                    let answer = handler(Knock::new(api, client.ip(), request)).await;
+                    let answer = handler(Knock::new(api, client.ip(), &request)).await;
                     answer.unwrap_or_else(|refusal| render(&refusal))
                 };
                 on(filter, endpoint)
@@ -213,6 +211,8 @@ impl Route {
         }
     }
 }
+
+const JSON: &str = "application/json";
 
 fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()

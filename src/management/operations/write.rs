@@ -7,6 +7,9 @@
 //! 4. What the data plane needs to know is handed to it. Steps 3 and 4 are one write at a time, so that the data plane
 //!    sees changes in the order of their commits.
 //!
+//! The head of the log is a condition of that commit, and every write moves it: what a body has read is still so when its
+//! batch happens, whichever process of the store writes. Only what is written without an event needs conditions of its own.
+//!
 //! The store is the truth. If the data plane cannot build what was committed (a defect: the body should have refused it),
 //! the caller is told so and a second end event says it; scoring goes on as before until the next change of that service
 //! or the next start.

@@ -112,6 +112,15 @@ impl CertificateMetrics {
     }
 }
 
+/// Whether the store of the management plane answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    /// It does.
+    Up,
+    /// It does not: changes are refused, scoring goes on.
+    Down,
+}
+
 /// How the key set of one source stands.
 #[derive(Clone, Debug)]
 pub struct KeySetReading {

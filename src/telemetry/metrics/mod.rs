@@ -19,7 +19,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
-pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig};
+pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
 pub use family::NAMES;
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
@@ -115,9 +115,9 @@ impl Metrics {
         &self.certificates
     }
 
-    /// Whether the store of the management plane answers.
-    pub fn store_is_up(&self, up: bool) {
-        self.store_up.with_label_values::<&str>(&[]).set(i64::from(up));
+    /// How the store of the management plane is.
+    pub fn store(&self, state: StoreState) {
+        self.store_up.with_label_values::<&str>(&[]).set(i64::from(state == StoreState::Up));
     }
 
     /// From now on shows the key sets of outside issuers as `read` finds them at each scrape. To be called once.
@@ -224,7 +224,7 @@ mod tests {
         let _ = metrics.listener("public");
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
-        metrics.store_is_up(true);
+        metrics.store(StoreState::Up);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
         });

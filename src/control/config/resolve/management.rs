@@ -13,11 +13,12 @@ use super::super::raw::{
     RawWrappingKey,
 };
 use super::super::secret::Purpose;
-use super::super::settings::{AddressPolicySettings, ManagementSettings, StoreSettings, UriTemplateSettings};
+use super::super::settings::{
+    AddressPolicySettings, KeyReference, ManagementSettings, StoreSettings, UriTemplateSettings,
+};
 use super::super::units::RawDuration;
 use super::Resolver;
 use crate::auth::{IssuerSettings, OidcSettings, OutsideSettings};
-use crate::store::wrapping::WrappingKeySource;
 
 /// Shortest bootstrap token, in characters; it opens everything.
 const MIN_BOOTSTRAP_TOKEN: usize = 20;
@@ -148,11 +149,8 @@ impl Resolver<'_> {
                     self.text(path);
                     self.files.locate(path)
                 });
-                let key = match (&raw.key, &path) {
-                    (Some(key), _) => self.wrapping_key(key),
-                    (None, path) => path.as_deref().map(WrappingKeySource::beside),
-                };
-                Some(StoreSettings { path: path?, key: key? })
+                let key = raw.key.as_ref().map(|key| self.wrapping_key(key));
+                Some(StoreSettings { path: path?, key: key.map_or(Some(None), |key| key.map(Some))? })
             }
             RawStoreKind::Postgres => {
                 self.report.error(raw.kind.at, "postgres is not in this version; write embedded, or none");
@@ -162,21 +160,21 @@ impl Resolver<'_> {
     }
 
     /// Names the key; it is read when the store is opened, since it may have to be made.
-    fn wrapping_key(&mut self, raw: &At<RawWrappingKey>) -> Option<WrappingKeySource> {
+    fn wrapping_key(&mut self, raw: &At<RawWrappingKey>) -> Option<KeyReference> {
         match (&raw.file, &raw.env, &raw.exec) {
-            (Some(file), None, None) => Some(WrappingKeySource::File(self.files.locate(file))),
+            (Some(file), None, None) => Some(KeyReference::File(self.files.locate(file))),
             (None, Some(env), None) => {
                 if !self.variables.contains_key(env.value.as_str()) {
                     let unset = "this environment variable is not set; set it or correct the name";
                     self.report.error(env.at, unset);
                 }
-                Some(WrappingKeySource::Env(env.value.clone()))
+                Some(KeyReference::Env(env.value.clone()))
             }
             (None, None, Some(command)) => {
                 if command.first().is_none_or(|program| program.trim().is_empty()) {
                     self.report.error(command.at, "names no program; write [PROGRAM, ARGUMENT]");
                 }
-                Some(WrappingKeySource::Exec(command.value.clone()))
+                Some(KeyReference::Exec(command.value.clone()))
             }
             _ => {
                 let form = "must be exactly one of {file: PATH}, {env: NAME} and {exec: [PROGRAM, ARGUMENT]}";
