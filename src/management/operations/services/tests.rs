@@ -224,6 +224,26 @@ fn a_change_sees_what_is_stored_even_if_somebody_was_faster() {
 }
 
 #[test]
+fn a_right_that_was_asked_for_one_service_does_not_reach_its_successor() {
+    let gateway = Gateway::new();
+    gateway.serve("iris", spec(ComputeType::Aks));
+    // After the caller was let in for an AKS service and before its row is read again, it becomes a Managed one.
+    let rival = |rows: &crate::store::MemoryStore| {
+        let row = rows.get(Table::Services, b"iris").unwrap().unwrap();
+        let mut entry: ServiceEntry = serde_json::from_slice(&row.value).unwrap();
+        entry.spec.compute_type = ComputeType::Managed;
+        let mut batch = Batch::default();
+        batch.put(Table::Services, "iris", serde_json::to_vec(&entry).unwrap());
+        rows.commit(batch).unwrap();
+    };
+    gateway.store.rivals.lock().unwrap().push(Box::new(rival));
+    let may = caller("ann", ActionSet::from_iter([Action::AksDelete]));
+    let outcome = gateway.operations.delete_service(&may, "ws", "iris", Precondition::None);
+    assert_eq!(refused(outcome).0, Cause::PreconditionFailed);
+    assert_eq!(gateway.rows(Table::Services), 1);
+}
+
+#[test]
 fn a_deleted_service_leaves_no_row_and_is_served_no_more() {
     let gateway = Gateway::new();
     let owner = holder(BuiltInRole::Owner);
