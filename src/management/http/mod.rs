@@ -72,7 +72,6 @@ impl Api {
         }
     }
 
-
     /// Puts authentication before every route of `router`: handlers find the [`Caller`] among the request's extensions
     /// (`Extension<Caller>`). A method that a route does not know is refused in the face's words.
     pub fn protect(&self, router: Router<Self>, render: Render) -> Router<Self> {
