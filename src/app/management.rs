@@ -131,6 +131,12 @@ fn persist_key_use(operations: &Operations) {
     }
 }
 
+fn forget_expired_tokens(operations: &Operations) {
+    if let Err(refusal) = operations.forget_expired_tokens() {
+        tracing::warn!(%refusal, "signing keys and revocations whose time is over are still there");
+    }
+}
+
 async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let bound = TcpListener::bind(address).await;
     let listener = bound.with_context(|| format!("management.address: {address} cannot be bound"))?;
@@ -266,7 +272,7 @@ impl Drop for Draft {
     }
 }
 
-/// Looks after the store until the drain begins: whether it answers, and when keys were last used.
+/// Looks after the store until the drain begins: whether it answers, when keys were last used, what is over.
 async fn watch_store(
     operations: Arc<Operations>,
     health: StoreHealth,
@@ -278,6 +284,7 @@ async fn watch_store(
         let answer = tokio::task::spawn_blocking(move || {
             if look.is_multiple_of(LOOKS_PER_WRITING) {
                 persist_key_use(&asked);
+                forget_expired_tokens(&asked);
             }
             asked.is_ready()
         });

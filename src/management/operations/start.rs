@@ -17,8 +17,8 @@ use crate::proxy::ServiceSettings;
 use crate::store::Table;
 
 impl Operations {
-    /// Hands all stored services to the data plane. One that cannot be served, such as one whose name or host has been
-    /// declared in the configuration since, is left out with an error in the log.
+    /// Hands all stored services to the data plane, which leaves out those whose name or host the configuration has for as
+    /// long as it has it. One that cannot be served otherwise is left out with an error in the log.
     ///
     /// # Errors
     /// The store cannot be used.
@@ -54,12 +54,6 @@ impl Operations {
     ) -> Result<ServiceSettings, Refusal> {
         let service = rows::decode::<ServiceEntry>(Table::Services, row)?.value;
         let name = &service.name;
-        if self.published.declared(name.as_str()).is_some() {
-            return Err(Refusal::new(
-                Cause::AlreadyExists,
-                "a service of its name is declared in the configuration",
-            ));
-        }
         let auth = match auth_mode(&service.spec)? {
             AuthMode::Key => {
                 let keys: Versioned<KeyPairRow> = self.stored_keys(name)?;
@@ -68,15 +62,7 @@ impl Operations {
             AuthMode::Token => AuthSettings::Token(self.stored_tokens(&service.workspace, now, tokens)?),
             AuthMode::None | AuthMode::Oidc => AuthSettings::None,
         };
-        let settings = project(name, &service.spec, auth, &self.replicas)?;
-        if let Some(position) = self.published.taken_host(name, &settings.hosts) {
-            let host = &settings.hosts[position];
-            return Err(Refusal::new(
-                Cause::AlreadyExists,
-                format!("the host {host} is declared in the configuration"),
-            ));
-        }
-        Ok(settings)
+        project(name, &service.spec, auth, &self.replicas)
     }
 
     /// The keys and revocations of a workspace, read once.

@@ -39,8 +39,9 @@ fn all_that_is_stored_is_served_again_by_one_change() {
     }
 }
 
+/// It is served again when the configuration gives up the name or host.
 #[test]
-fn a_service_whose_name_or_host_is_declared_by_now_is_left_out() {
+fn a_service_whose_name_or_host_is_declared_by_now_is_left_to_the_data_plane() {
     let gateway = gateway();
     let with_host = ServiceSpec { hosts: vec!["a.example".into()], ..spec(ComputeType::Aks) };
     gateway.serve("hosted", with_host.clone());
@@ -50,7 +51,7 @@ fn a_service_whose_name_or_host_is_declared_by_now_is_left_out() {
         declared("open", &spec(ComputeType::Aci), AuthSettings::None),
     ]);
     let again = Gateway::between(Arc::clone(&gateway.store), data_plane, settings());
-    assert_eq!(names(&again), ["keyed", "tokens"]);
+    assert_eq!(names(&again), ["hosted", "keyed", "open", "tokens"]);
 }
 
 #[test]
