@@ -7,6 +7,7 @@ mod config_dump;
 mod demo;
 mod explain;
 mod log;
+mod manage;
 mod run;
 mod schema;
 mod store;
@@ -17,7 +18,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::control::config::Source;
 
@@ -48,12 +49,29 @@ enum Command {
     Config(ConfigCommand),
     /// Tell which listener, service, auth mode, deployment and limits a call would meet; makes no call
     Explain(explain::Call),
-    /// Tokens of the gateway's own issuer
-    #[command(subcommand)]
-    Tokens(TokensCommand),
-    /// The store of the management plane, while the gateway is not running
-    #[command(subcommand)]
-    Store(store::StoreCommand),
+    /// Log in to the management API of a running gateway; later commands use the login
+    Login(manage::Login),
+    /// Workspaces of a running gateway
+    Workspaces(Managed<manage::WorkspacesCommand>),
+    /// Services of a running gateway
+    Services(Managed<manage::ServicesCommand>),
+    /// Deployments of a service and their traffic
+    Deployments(Managed<manage::DeploymentsCommand>),
+    /// The two keys of a service
+    Keys(Managed<manage::KeysCommand>),
+    /// Scoring tokens, signing keys, management tokens; `mint` works offline
+    Tokens(Managed<TokensCommand>),
+    /// Roles and who holds them
+    Roles(Managed<manage::RolesCommand>),
+    /// What was done through the management API, by whom
+    Activity(Managed<manage::ActivityCommand>),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// The store of the management plane: of a running gateway, or (with --path) in its folder
+    Store(Managed<store::StoreCommand>),
     /// Print the version
     Version {
         /// As JSON
@@ -72,6 +90,17 @@ enum ConfigCommand {
 enum TokensCommand {
     /// Sign a token for a service in token mode, with the key of the configuration; needs no running gateway
     Mint(tokens::Mint),
+    #[command(flatten)]
+    Managed(manage::ManagedTokensCommand),
+}
+
+/// A command for a running gateway, and which one.
+#[derive(Debug, Args)]
+struct Managed<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    target: manage::Target,
 }
 
 /// The configuration that a command reads.
@@ -105,8 +134,22 @@ impl Cli {
                 demo::run(stay)
             }
             Command::Explain(call) => explain::run(&call, &mut out),
-            Command::Tokens(TokensCommand::Mint(mint)) => tokens::mint(&mint, &mut out),
-            Command::Store(command) => store::run(&command, &mut out, &mut err),
+            Command::Login(login) => manage::login(&login, &mut out),
+            Command::Workspaces(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Services(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Deployments(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Keys(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Tokens(it) => match it.command {
+                TokensCommand::Mint(mint) => tokens::mint(&mint, &mut out),
+                TokensCommand::Managed(command) => it.target.session(&mut out).and_then(|on| command.run(on)),
+            },
+            Command::Roles(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Activity(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "scoregate", &mut out);
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Store(it) => store::run(&it.command, &it.target, &mut out, &mut err),
             Command::Version { json } => {
                 let format = if json { version::Format::Json } else { version::Format::Text };
                 version::run(format, &mut out).map_err(Into::into)

@@ -1,13 +1,15 @@
-//! `scoregate store`: check it, copy it, change its wrapping key; on the folder of a gateway that is not running.
+//! `scoregate store`: check it, copy it, change its wrapping key; through a running gateway, or in the folder of one that
+//! is not running.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-use clap::{Args, Subcommand, ValueEnum};
+use anyhow::{Context as _, anyhow};
+use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::manage::{Format, Target};
 use crate::store::seal::{rekey, verify};
 use crate::store::wrapping::{KeyOrigin, LoadedKey, WrappingKeySource};
 use crate::store::{CheckReport, EmbeddedStore, FILE_NAME, Store as _, StoreError};
@@ -17,24 +19,24 @@ use crate::store::{CheckReport, EmbeddedStore, FILE_NAME, Store as _, StoreError
 pub(super) enum StoreCommand {
     /// Read every row and compare all checksums
     Check {
-        #[command(flatten)]
-        place: Place,
-        /// How to print what was found
-        #[arg(long, value_enum, default_value = "table")]
-        output: Output,
+        /// Folder of the store (store.path of the configuration), or a copy of its file [default: ask the running gateway]
+        #[arg(long, value_name = "PATH")]
+        path: Option<PathBuf>,
     },
     /// Copy it, as it is at one moment, to a new file; the wrapping key is not in it and is to be kept elsewhere
     Backup {
-        #[command(flatten)]
-        place: Place,
+        /// Folder of the store [default: the running gateway makes the copy, in its store's folder]
+        #[arg(long, value_name = "PATH", requires = "to")]
+        path: Option<PathBuf>,
         /// The copy; must not be there
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
+        #[arg(long, value_name = "FILE", requires = "path")]
+        to: Option<PathBuf>,
     },
-    /// Wrap all data keys with another key, in one change; the secrets that they seal stay as they are
+    /// Wrap all data keys with another key, in one change; their secrets stay as they are; the gateway must not be running
     Rekey {
-        #[command(flatten)]
-        place: Place,
+        /// Folder of the store
+        #[arg(long, value_name = "PATH")]
+        path: PathBuf,
         /// The key now: file:PATH, env:NAME or exec:COMMAND [default: wrapping.key beside the store]
         #[arg(long, value_name = "SOURCE")]
         key: Option<WrappingKeySource>,
@@ -45,20 +47,8 @@ pub(super) enum StoreCommand {
 }
 
 /// Where the store is.
-#[derive(Debug, Args)]
-pub(super) struct Place {
-    /// Folder of the store (store.path of the configuration), or a copy of its file
-    #[arg(long = "path", value_name = "PATH")]
+struct Place {
     path: PathBuf,
-}
-
-/// For whom.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 /// Does it; what is to be said goes to `out`, warnings to `err`.
@@ -67,27 +57,37 @@ pub(super) enum Output {
 /// The store cannot be used, is damaged, or is open in a running gateway; writing failed.
 pub(super) fn run(
     command: &StoreCommand,
+    target: &Target,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     match command {
-        StoreCommand::Check { place, output } => {
-            let report = place.open()?.check()?;
-            match output {
-                Output::Table => table(&report, out)?,
-                Output::Json => writeln!(out, "{}", document(&report))?,
+        StoreCommand::Check { path: None } => return target.session(out)?.check_store(),
+        StoreCommand::Backup { path: None, .. } => return target.session(out)?.back_up_store(),
+        StoreCommand::Check { path: Some(path) } => {
+            let report = Place::of(path).open()?.check()?;
+            match target.format() {
+                Format::Table => table(&report, out)?,
+                Format::Json => writeln!(out, "{}", document(&report))?,
             }
         }
-        StoreCommand::Backup { place, to } => {
-            place.open()?.backup(to)?;
+        StoreCommand::Backup { path: Some(path), to } => {
+            let to = to.as_deref().context("--to: where the copy is to go is missing")?;
+            Place::of(path).open()?.backup(to)?;
             writeln!(out, "copied to {}; the wrapping key is not in it", to.display())?;
         }
-        StoreCommand::Rekey { place, key, new_key } => change_key(place, key.as_ref(), new_key, out, err)?,
+        StoreCommand::Rekey { path, key, new_key } => {
+            change_key(&Place::of(path), key.as_ref(), new_key, out, err)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Place {
+    fn of(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     fn file(&self) -> PathBuf {
         if self.path.is_dir() { self.path.join(FILE_NAME) } else { self.path.clone() }
     }
@@ -95,7 +95,9 @@ impl Place {
     /// The store that is there; makes none.
     fn open(&self) -> anyhow::Result<EmbeddedStore> {
         EmbeddedStore::open_file(&self.file()).map_err(|error| match error {
-            StoreError::Locked(_) => anyhow!("{error}; stop the gateway, then try again"),
+            StoreError::Locked(_) => {
+                anyhow!("{error}; stop the gateway (check and backup can ask it: leave --path out)")
+            }
             error => error.into(),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{Request, Response, Uri};
 
 use crate::catalog::Endpoint;
 use crate::error::{Error, Kind};
@@ -14,32 +14,21 @@ use crate::route::Target;
 use crate::upstream::{Connection, Replica};
 use crate::wire::Body;
 
+use super::body::RequestBody;
 use super::context::Exchange;
-use super::{ConnectionFacts, Deployment, Service, Worker, headers};
+use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
 
 /// Attempts of one call at most. Only attempts that sent nothing are followed by another.
 const MOST_ATTEMPTS: u32 = 3;
 
-/// What is to be forwarded.
-pub(super) struct Outbound {
-    pub method: Method,
-    pub headers: HeaderMap,
-    pub authority: Option<HeaderValue>,
-    pub endpoint: Endpoint,
-    pub target: Target,
-    pub body: Body,
-}
-
-/// Has `outbound` answered by a replica of the deployment.
+/// Has `request` answered by a replica of the deployment.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
-    connection: &ConnectionFacts,
     exchange: &mut Exchange,
-    (service, deployment): (&Service, &Deployment),
-    outbound: Outbound,
+    deployment: &Deployment,
+    mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
-    let mut request = upstream_request(connection, exchange, (service, deployment), outbound)?;
     let mut last_failed = None;
     loop {
         let replica = pick(&deployment.replicas, last_failed.as_ref());
@@ -85,19 +74,22 @@ fn pick<'a>(replicas: &'a [Arc<Replica>], failed: Option<&Arc<Replica>>) -> &'a 
     if one.in_flight() <= other.in_flight() { one } else { other }
 }
 
-fn upstream_request(
+/// The request as the replica is to see it; takes fields and body out of `inbound`.
+pub(super) fn request(
     connection: &ConnectionFacts,
     exchange: &Exchange,
     (service, deployment): (&Service, &Deployment),
-    outbound: Outbound,
+    (endpoint, target): (Endpoint, &Target),
+    inbound: &mut Inbound,
 ) -> Result<Request<Body>, Error> {
-    let mut headers = outbound.headers;
-    headers::prepare_request(&mut headers, connection, exchange, service.authenticator.mode());
-    headers::set_forwarded_host(&mut headers, outbound.authority);
-    let mut request = Request::new(outbound.body);
-    *request.method_mut() = outbound.method;
-    *request.uri_mut() = upstream_uri(deployment.paths.of(outbound.endpoint), &outbound.target)?;
-    *request.headers_mut() = headers;
+    let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
+    let mut request = Request::new(body);
+    *request.method_mut() = inbound.method.clone();
+    *request.uri_mut() = upstream_uri(deployment.paths.of(endpoint), target)?;
+    let headers = request.headers_mut();
+    *headers = std::mem::take(&mut inbound.headers);
+    headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
+    headers::set_forwarded_host(headers, inbound.authority.take());
     Ok(request)
 }
 

@@ -1,7 +1,12 @@
 //! Which fields cross the gateway: what is dropped, what is ours, and the ids of azureml-fe.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 
 use crate::catalog::AuthMode;
 use crate::telemetry::record::RequestId;
@@ -82,6 +87,7 @@ pub(super) fn set_host(headers: &mut HeaderMap, host: &HeaderValue) {
 /// Sets what every answer of the gateway carries, whoever made it.
 pub(super) fn finish_answer(headers: &mut HeaderMap, exchange: &Exchange) {
     set_request_id(headers, &exchange.answer.request_id);
+    set_date(headers);
     match &exchange.record.client_request_id {
         Some(id) => headers.insert(CLIENT_REQUEST_ID, id.clone()),
         None => headers.remove(CLIENT_REQUEST_ID),
@@ -103,6 +109,24 @@ fn set_cors(headers: &mut HeaderMap, exchange: &Exchange) {
         None => headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN),
     };
     headers.append(header::VARY, HeaderValue::from_static("origin"));
+}
+
+/// Dates an answer that has no date yet, as a server with a clock must (RFC 9110 6.6.1).
+pub(super) fn set_date(headers: &mut HeaderMap) {
+    if let Entry::Vacant(date) = headers.entry(header::DATE)
+        && let Some(now) = date_value(SystemTime::now())
+    {
+        date.insert(now);
+    }
+}
+
+/// A time as HTTP writes it (RFC 9110 5.6.7).
+fn date_value(time: SystemTime) -> Option<HeaderValue> {
+    const IMF_FIXDATE: &[BorrowedFormatItem<'_>] = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let text = OffsetDateTime::from(time).format(IMF_FIXDATE).ok()?;
+    HeaderValue::try_from(text).ok()
 }
 
 /// Sets the ids by which an answer can be found again.
@@ -154,6 +178,19 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CLIENT_REQUEST_ID, HeaderValue::from_static(value));
         client_request_id(&headers).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn an_answer_is_dated_unless_it_is_already() {
+        let mut headers = HeaderMap::new();
+        set_date(&mut headers);
+        assert!(headers["date"].to_str().unwrap().ends_with(" GMT"));
+        // The example of RFC 9110 5.6.7.
+        let past = date_value(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777)).unwrap();
+        assert_eq!(past, "Sun, 06 Nov 1994 08:49:37 GMT");
+        headers.insert(header::DATE, past.clone());
+        set_date(&mut headers);
+        assert_eq!(headers["date"], past);
     }
 
     #[test]

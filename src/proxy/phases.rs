@@ -12,9 +12,8 @@ use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::wire::Body;
 
-use super::body::RequestBody;
 use super::context::Exchange;
-use super::forward::{self, Outbound};
+use super::forward;
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
 use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, respond};
@@ -32,7 +31,7 @@ pub(super) async fn run(
     worker: &Rc<Worker>,
     connection: &ConnectionFacts,
     exchange: &mut Exchange,
-    inbound: Inbound,
+    inbound: &mut Inbound,
 ) -> Result<Answer, Error> {
     let snapshot = worker.snapshot();
     if inbound.method == Method::CONNECT {
@@ -41,14 +40,9 @@ pub(super) async fn run(
     }
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
-    let host = Host::parse(inbound.authority.as_ref().map_or(b"", HeaderValue::as_bytes))?;
-    if let Some(tls) = &connection.tls {
-        tls.check_authority(&host)?;
-    }
-
-    let (service, endpoint) = route(&snapshot, exchange, &host, &target)?;
+    let (service, endpoint) = route(&snapshot, connection, exchange, inbound.authority.as_ref(), &target)?;
     allow_origin(service, exchange, &inbound.headers);
-    if let Some(preflight) = preflight(service, &inbound) {
+    if let Some(preflight) = preflight(service, inbound) {
         return Ok(Answer::Preflight(preflight));
     }
     check_method(&inbound.method)?;
@@ -59,20 +53,13 @@ pub(super) async fn run(
     if service.settings.at_expiry == AtExpiry::Cut {
         exchange.hold_to(admitted.grant);
     }
-    check_sizes(service, &inbound)?;
+    check_sizes(service, inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     admit(deployment, exchange).await?;
-    let body = RequestBody::wrap(inbound.body, service, exchange.request_meter());
-    let outbound = Outbound {
-        method: inbound.method,
-        headers: inbound.headers,
-        authority: inbound.authority,
-        endpoint,
-        target,
-        body,
-    };
-    let answer = forward::forward(worker, connection, exchange, (service, deployment), outbound).await?;
+    let request =
+        forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
+    let answer = forward::forward(worker, exchange, deployment, request).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))
 }
@@ -98,11 +85,16 @@ impl TlsFacts {
 
 fn route<'a>(
     snapshot: &'a WorkerSnapshot,
+    connection: &ConnectionFacts,
     exchange: &mut Exchange,
-    host: &Host,
+    authority: Option<&HeaderValue>,
     target: &Target,
 ) -> Result<(&'a Service, Endpoint), Error> {
-    let routed = snapshot.routes.find(host, target)?;
+    let host = Host::parse(authority.map_or(b"", HeaderValue::as_bytes))?;
+    if let Some(tls) = &connection.tls {
+        tls.check_authority(&host)?;
+    }
+    let routed = snapshot.routes.find(&host, target)?;
     exchange.serve_by(snapshot, routed.service);
     Ok((&snapshot.services[routed.service], routed.endpoint?))
 }

@@ -71,6 +71,7 @@ pub(super) fn reject(error: &Error) -> Response<ResponseBody> {
     tracing::debug!(request_id = id.as_str(), %error, "request refused");
     let mut response = refusal(&id, error, status_of(error.kind, None));
     headers::set_request_id(response.headers_mut(), &headers::id_value(&id));
+    headers::set_date(response.headers_mut());
     response.map(ResponseBody::without_record)
 }
 

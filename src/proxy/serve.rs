@@ -17,12 +17,12 @@ use super::{ConnectionFacts, Inbound, ResponseBody, Worker, phases, respond};
 pub async fn serve(
     worker: Rc<Worker>,
     connection: Rc<ConnectionFacts>,
-    inbound: Inbound,
+    mut inbound: Inbound,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, &connection, &inbound);
     let outcome = {
         // Pinned here, since the wrappers would move the whole of it.
-        let phases = pin!(phases::run(&worker, &connection, &mut exchange, inbound));
+        let phases = pin!(phases::run(&worker, &connection, &mut exchange, &mut inbound));
         // A panic ends one call and not the connection's task. The exchange is only facts: it holds after an unwind.
         AssertUnwindSafe(phases).catch_unwind().await
     };

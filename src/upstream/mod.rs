@@ -13,6 +13,8 @@ mod replica;
 mod settings;
 mod url;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -36,6 +38,9 @@ enum Transport {
     H1(h1::Lease),
     H2(h2::Lease),
 }
+
+/// A call under way.
+pub type Sent<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, SendError>> + 'a>>;
 
 /// A call that got no answer.
 #[derive(Debug)]
@@ -63,16 +68,12 @@ impl Connection {
     /// # Errors
     /// [`SendError`]; kinds [`Kind::UpstreamTimeout`], [`Kind::UpstreamReset`], [`Kind::UpstreamProtocol`] and whatever
     /// the request's body fails with. The answer's body fails with the same kinds.
-    pub async fn send(
-        self,
-        request: Request<Body>,
-        deadlines: &Deadlines,
-    ) -> Result<Response<Body>, SendError> {
+    pub fn send(self, request: Request<Body>, deadlines: &Deadlines) -> Sent<'_> {
         // Boxed: each future on the way here holds the next one and is moved when it is made, so what is large at the
         // bottom is copied on every floor: by the sizes of the types 2 KiB less on each, against one short allocation.
         match self.transport {
-            Transport::H1(lease) => Box::pin(lease.send(request, deadlines)).await,
-            Transport::H2(lease) => Box::pin(lease.send(request, deadlines)).await,
+            Transport::H1(lease) => Box::pin(lease.send(request, deadlines)),
+            Transport::H2(lease) => Box::pin(lease.send(request, deadlines)),
         }
     }
 

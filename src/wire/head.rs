@@ -207,7 +207,8 @@ pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<R
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| HeadError::Malformed(Flaw::StartLine, "invalid method"))?;
     let target = Span::of(bytes, target.as_bytes());
-    let fields = Fields::locate(&bytes[..length], request.headers)?;
+    let mut fields = Fields::new();
+    fields.locate(&bytes[..length], request.headers)?;
 
     buf.advance(skipped);
     let head = buf.split_to(length).freeze();
@@ -270,7 +271,8 @@ pub fn parse_response(
     };
     let status = StatusCode::from_u16(code)
         .map_err(|_| HeadError::Malformed(Flaw::StartLine, "the status is not between 100 and 999"))?;
-    let fields = Fields::locate(&bytes[..length], response.headers)?;
+    let mut fields = Fields::new();
+    fields.locate(&bytes[..length], response.headers)?;
 
     let head = buf.split_to(length).freeze();
     let (headers, meaning) = fields.read(&head)?;
@@ -313,7 +315,8 @@ pub(super) fn parse_trailers(
     if length > limits.bytes {
         return Err(HeadError::TooLarge { limit: limits.bytes });
     }
-    let fields = Fields::locate(&buf[..length], parsed)?;
+    let mut fields = Fields::new();
+    fields.locate(&buf[..length], parsed)?;
     let section = buf.split_to(length).freeze();
     fields.trailers(&section).map(Some)
 }

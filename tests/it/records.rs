@@ -340,16 +340,35 @@ async fn an_h2_client_that_opens_no_window_at_all_stalls_the_smallest_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "waits for listener::h2's GOODBYE of 30 s"]
-async fn an_h2_connection_with_an_answer_that_nobody_takes_ends_after_its_rest() {
+async fn an_h2_answer_of_which_only_a_part_has_room_is_no_whole_one() {
     let small = Upstream::answering(|_| ok(b"small")).await;
-    let config = config(&service("small", small.address, ""))
-        .replace("name: public", "name: public\n    idle_timeout: 100ms");
+    let patience = "    limits: { response_write_timeout: 200ms }";
+    let gateway = Gateway::start(&config(&service("small", small.address, patience))).await;
+    let mut requests = h2_with_window(&gateway, 4).await;
+    let answer = requests.send_request(h2_request("small"), true).unwrap().0.await.unwrap();
+    let mut body = answer.into_body();
+    assert_eq!(soon("the part", body.data()).await.unwrap().unwrap(), "smal");
+    assert!(soon("the reset", body.data()).await.unwrap().is_err());
+    assert_ended(&next(&gateway, 0).await, 200, "client_stalled", "gateway");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "waits for listener::h2's GOODBYE of 30 s"]
+async fn an_h2_connection_with_answers_that_nobody_takes_ends_after_its_rest() {
+    const CALLS: u32 = 100;
+    // All within the window of its stream, and together more than the sockets hold.
+    let large = Upstream::answering(|_| ok(&[b'x'; 60_000])).await;
+    let config = config(&service("large", large.address, ""))
+        .replace("name: public", "name: public\n    idle_timeout: 1s");
     let gateway = Gateway::start(&config).await;
-    // Enough for the gateway to hand the piece over, not enough for the client to get it.
-    let mut requests = h2_with_window(&gateway, 1).await;
-    let _answer = requests.send_request(h2_request("small"), true).unwrap().0.await.unwrap();
-    assert_ended(&next(&gateway, 0).await, 200, "ok", "upstream");
+    let mut frames = gateway.frames().await;
+    frames.widen().await;
+    for call in 0..CALLS {
+        frames.score(2 * call + 1, "large", KEY).await;
+    }
+    for record in gateway.exactly(CALLS as usize).await {
+        assert_ended(&record, 200, "ok", "upstream");
+    }
     let open = r#"scoregate_connections_open{listener="public"}"#;
     assert_eq!(gateway.metric(open).await, 1.0);
     for _ in 0..4 {
@@ -358,6 +377,29 @@ async fn an_h2_connection_with_an_answer_that_nobody_takes_ends_after_its_rest()
         }
     }
     assert_eq!(gateway.metric(open).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "waits twice for listener::h2's PING of 20 s"]
+async fn an_h2_client_that_answers_no_ping_is_gone_and_one_that_waits_is_not() {
+    let (upstream, gate) = Upstream::held().await;
+    let gateway = Gateway::start(&config(&service("iris", upstream.address, ""))).await;
+    let mut waiting = gateway.h2().await;
+    let waiting = tokio::spawn(async move { waiting.score("iris", KEY, "waits").await });
+    upstream.until_seen(1).await;
+    let mut vanished = gateway.frames().await;
+    vanished.score(1, "iris", KEY).await;
+    upstream.until_seen(2).await;
+    for _ in 0..6 {
+        if gateway.metric(r#"scoregate_requests_in_flight{service="iris"}"#).await > 1.0 {
+            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        }
+    }
+    assert_ended(&next(&gateway, 0).await, 499, "client_gone", "client");
+    // The other one's pings have been answered.
+    gate.add_permits(2);
+    assert_eq!(waiting.await.unwrap().text(), "waits");
+    assert_ended(&next(&gateway, 1).await, 200, "ok", "upstream");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

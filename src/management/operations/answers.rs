@@ -49,6 +49,8 @@ pub(super) struct Request<'a> {
     pub(super) slot: KeySlot,
     /// Hex digest of the key that is asked for.
     pub(super) asked: Option<String>,
+    /// Now.
+    pub(super) at: OffsetDateTime,
 }
 
 /// Where the search for answers that are over goes on.
@@ -65,18 +67,13 @@ impl Request<'_> {
     ///
     /// # Errors
     /// The id is none, or stands for another change.
-    pub(super) fn answer(
-        &self,
-        store: &dyn Store,
-        owner: &Owner<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Option<KeyView>, Refusal> {
+    pub(super) fn answer(&self, store: &dyn Store, owner: &Owner<'_>) -> Result<Option<KeyView>, Refusal> {
         if !(1..=MAX_ID).contains(&self.id.len()) || !self.id.bytes().all(|b| b.is_ascii_graphic()) {
             let problem = format!("a request id has 1 to {MAX_ID} visible ASCII characters");
             return Err(Refusal::invalid("request_id", problem));
         }
         let kept: Option<Versioned<AnswerRow>> = rows::get(store, Table::Answers, &self.key())?;
-        let Some(answer) = kept.map(|kept| kept.value).filter(|answer| !answer.is_over(now)) else {
+        let Some(answer) = kept.map(|kept| kept.value).filter(|answer| !answer.is_over(self.at)) else {
             return Ok(None);
         };
         if answer.service != self.service.name || answer.slot != self.slot || answer.asked != self.asked {
@@ -107,7 +104,6 @@ impl Request<'_> {
         store: &dyn Store,
         sweep: &Sweep,
         key: &KeyRow,
-        now: OffsetDateTime,
         batch: &mut Batch,
     ) -> Result<(), Refusal> {
         let own = self.key();
@@ -118,12 +114,12 @@ impl Request<'_> {
             slot: self.slot,
             asked: self.asked.clone(),
             key: key.clone(),
-            answered_at: now,
+            answered_at: self.at,
         };
         let expect = before.map_or(Expect::Absent, |before| Expect::Version(before.version));
         batch.expect(Table::Answers, own.as_str(), expect);
         batch.put(Table::Answers, own.as_str(), rows::encode(&row)?);
-        sweep.go_on(store, own.as_bytes(), now, batch)
+        sweep.go_on(store, own.as_bytes(), self.at, batch)
     }
 }
 
@@ -186,25 +182,21 @@ mod tests {
     }
 
     fn request<'a>(service: &'a ServiceEntry, principal: &'a str, id: &'a str) -> Request<'a> {
-        Request { principal, id, service, slot: KeySlot::Primary, asked: None }
+        Request { principal, id, service, slot: KeySlot::Primary, asked: None, at: NOW }
     }
 
-    fn keep(store: &MemoryStore, sweep: &Sweep, request: &Request<'_>, at: OffsetDateTime) -> String {
+    fn keep(store: &MemoryStore, sweep: &Sweep, request: &Request<'_>) -> String {
         let owner = Owner { sealer: &OpenSealer, workspace: "ws", service: &request.service.name };
-        let pair = KeyPairRow::new(&owner, SuppliedKeys::default(), at).unwrap();
+        let pair = KeyPairRow::new(&owner, SuppliedKeys::default(), request.at).unwrap();
         let mut batch = Batch::default();
-        request.keep(store, sweep, pair.key(KeySlot::Primary), at, &mut batch).unwrap();
+        request.keep(store, sweep, pair.key(KeySlot::Primary), &mut batch).unwrap();
         store.commit(batch).unwrap();
         pair.key(KeySlot::Primary).id.clone()
     }
 
-    fn answer(
-        store: &MemoryStore,
-        request: &Request<'_>,
-        at: OffsetDateTime,
-    ) -> Result<Option<String>, Cause> {
+    fn answer(store: &MemoryStore, request: &Request<'_>) -> Result<Option<String>, Cause> {
         let owner = Owner { sealer: &OpenSealer, workspace: "ws", service: &request.service.name };
-        let answer = request.answer(store, &owner, at).map_err(|refusal| refusal.cause)?;
+        let answer = request.answer(store, &owner).map_err(|refusal| refusal.cause)?;
         Ok(answer.map(|view| view.id))
     }
 
@@ -212,11 +204,12 @@ mod tests {
     fn an_answer_is_kept_for_a_day_for_its_caller_alone() {
         let (store, sweep, service) = (MemoryStore::default(), Sweep::default(), service());
         let mine = request(&service, "ann", "r1");
-        assert_eq!(answer(&store, &mine, NOW), Ok(None));
-        let id = keep(&store, &sweep, &mine, NOW);
-        assert_eq!(answer(&store, &mine, NOW + Duration::hours(23)), Ok(Some(id)));
-        assert_eq!(answer(&store, &mine, NOW + Duration::hours(24)), Ok(None));
-        assert_eq!(answer(&store, &request(&service, "bob", "r1"), NOW), Ok(None));
+        assert_eq!(answer(&store, &mine), Ok(None));
+        let id = keep(&store, &sweep, &mine);
+        let after = |hours| Request { at: NOW + Duration::hours(hours), ..request(&service, "ann", "r1") };
+        assert_eq!(answer(&store, &after(23)), Ok(Some(id)));
+        assert_eq!(answer(&store, &after(24)), Ok(None));
+        assert_eq!(answer(&store, &request(&service, "bob", "r1")), Ok(None));
     }
 
     #[test]
@@ -228,37 +221,37 @@ mod tests {
     #[test]
     fn an_id_that_stands_for_another_change_is_refused() {
         let (store, sweep, service) = (MemoryStore::default(), Sweep::default(), service());
-        keep(&store, &sweep, &request(&service, "ann", "r1"), NOW);
+        keep(&store, &sweep, &request(&service, "ann", "r1"));
         let other_slot = Request { slot: KeySlot::Secondary, ..request(&service, "ann", "r1") };
-        assert_eq!(answer(&store, &other_slot, NOW), Err(Cause::Conflict));
+        assert_eq!(answer(&store, &other_slot), Err(Cause::Conflict));
         let other_value = Request { asked: Some("00".into()), ..request(&service, "ann", "r1") };
-        assert_eq!(answer(&store, &other_value, NOW), Err(Cause::Conflict));
+        assert_eq!(answer(&store, &other_value), Err(Cause::Conflict));
         let mut other = service.clone();
         other.name = ServiceName::parse("wine").unwrap();
-        assert_eq!(answer(&store, &request(&other, "ann", "r1"), NOW), Err(Cause::Conflict));
+        assert_eq!(answer(&store, &request(&other, "ann", "r1")), Err(Cause::Conflict));
         for bad in ["", "a b", "\u{e9}", &"x".repeat(101)] {
-            assert_eq!(answer(&store, &request(&service, "ann", bad), NOW), Err(Cause::Invalid), "{bad}");
+            assert_eq!(answer(&store, &request(&service, "ann", bad)), Err(Cause::Invalid), "{bad}");
         }
     }
 
     #[test]
     fn the_answer_of_a_service_that_is_gone_is_not_that_of_its_successor() {
         let (store, sweep, service) = (MemoryStore::default(), Sweep::default(), service());
-        keep(&store, &sweep, &request(&service, "ann", "r1"), NOW);
+        keep(&store, &sweep, &request(&service, "ann", "r1"));
         let mut successor = service.clone();
         successor.provenance.created_at += Duration::SECOND;
-        assert_eq!(answer(&store, &request(&successor, "ann", "r1"), NOW), Ok(None));
+        assert_eq!(answer(&store, &request(&successor, "ann", "r1")), Ok(None));
     }
 
     #[test]
     fn answers_that_are_over_go_as_new_ones_come() {
         let (store, sweep, service) = (MemoryStore::default(), Sweep::default(), service());
         for number in 0..100 {
-            keep(&store, &sweep, &request(&service, "ann", &format!("old-{number}")), NOW);
+            keep(&store, &sweep, &request(&service, "ann", &format!("old-{number}")));
         }
-        let later = NOW + Duration::hours(25);
+        let at = NOW + Duration::hours(25);
         for number in 0..20 {
-            keep(&store, &sweep, &request(&service, "ann", &format!("new-{number}")), later);
+            keep(&store, &sweep, &Request { at, ..request(&service, "ann", &format!("new-{number}")) });
         }
         let left = Rows::new(&store, Table::Answers, &[], None).count();
         assert_eq!(left, 20);

@@ -27,6 +27,15 @@ type LastUse = [Option<SystemTime>; 2];
 #[derive(Default)]
 pub(super) struct PersistedUse(Mutex<HashMap<ServiceName, LastUse>>);
 
+/// A key that is to be replaced.
+#[derive(Clone, Copy)]
+struct Replacement<'a> {
+    /// Who asks for it.
+    principal: &'a str,
+    slot: KeySlot,
+    change: &'a KeyChange,
+}
+
 impl Operations {
     /// Both keys of a service. Whoever sees keys can use them: each look is in the activity log, as in Azure's.
     ///
@@ -54,6 +63,8 @@ impl Operations {
     /// # Errors
     /// No right to it; no such service; a key that cannot be one or that is the other one already; an end that has passed;
     /// [`Cause::Conflict`] for a request id that stands for another change; [`Cause::ReadOnly`] for a declared service.
+    #[expect(clippy::too_many_arguments, reason = "which key, and what of it")]
+    #[expect(clippy::needless_pass_by_value, reason = "holds a secret that the caller should be rid of")]
     pub fn regenerate_key(
         &self,
         caller: &Caller,
@@ -66,19 +77,19 @@ impl Operations {
         let done = self.write(caller, target.action, &target.resource, |batch| {
             self.refuse_declared_keys(&self.place(workspace)?, service)?;
             let found = self.find_to_change(workspace, service, &target, batch)?;
-            self.replace_key(&caller.principal, &found, slot, &change, batch)
+            let replacement = Replacement { principal: &caller.principal, slot, change: &change };
+            self.replace_key(&found, &replacement, batch)
         })?;
         Ok(done.value)
     }
 
     fn replace_key(
         &self,
-        principal: &str,
         found: &Found,
-        slot: KeySlot,
-        change: &KeyChange,
+        replacement: &Replacement<'_>,
         batch: &mut Batch,
     ) -> Result<(KeyView, ServiceChanges), Refusal> {
+        let Replacement { principal, slot, change } = *replacement;
         let Found { place, name, service: Versioned { value: service, version } } = found;
         let now = OffsetDateTime::now_utc();
         let owner = self.owner(place, name);
@@ -89,9 +100,10 @@ impl Operations {
             service,
             slot,
             asked: asked.as_ref().map(|key| hex::encode(key.digest.digest())),
+            at: now,
         });
         if let Some(request) = &request
-            && let Some(answer) = request.answer(&*self.store, &owner, now)?
+            && let Some(answer) = request.answer(&*self.store, &owner)?
         {
             return Ok((answer, ServiceChanges::default()));
         }
@@ -109,7 +121,7 @@ impl Operations {
         batch.put(Table::Keys, name.as_str(), rows::encode(&pair)?);
         let row: &KeyRow = pair.key(slot);
         if let Some(request) = &request {
-            request.keep(&*self.store, &self.answers, row, now, batch)?;
+            request.keep(&*self.store, &self.answers, row, batch)?;
         }
         let view = row.view(&owner, slot)?;
         Ok((view, self.judged_by(name, &pair)?))

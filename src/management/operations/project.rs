@@ -221,6 +221,7 @@ mod tests {
         project(&name, &spec, AuthSettings::None, &Replicas::new(None, Arc::default()))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "literals are handed over")]
     fn with(field: &str, value: Value) -> Value {
         let mut spec = json!({
             "compute_type": "AKS",
@@ -239,6 +240,7 @@ mod tests {
     }
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "literals are handed over")]
     fn refused(spec: Value, target: &str) {
         let refusal = project_json(spec.clone()).unwrap_err();
         assert_eq!((refusal.cause, refusal.target.as_deref()), (Cause::Invalid, Some(target)), "{spec}");

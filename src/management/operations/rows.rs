@@ -92,11 +92,12 @@ impl Iterator for Rows<'_> {
     type Item = Result<Row, Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.fetched.is_empty() && !self.at_end {
-            if let Err(refusal) = self.fetch() {
-                self.at_end = true;
-                return Some(Err(refusal));
-            }
+        if self.fetched.is_empty()
+            && !self.at_end
+            && let Err(refusal) = self.fetch()
+        {
+            self.at_end = true;
+            return Some(Err(refusal));
         }
         self.fetched.pop_front().map(Ok)
     }

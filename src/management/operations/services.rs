@@ -36,6 +36,8 @@ impl Operations {
     /// # Errors
     /// The first field that is wrong; [`Cause::AlreadyExists`] for a name or host that another service has;
     /// [`Cause::Conflict`] for another compute type; [`Cause::ReadOnly`]; the precondition.
+    #[expect(clippy::too_many_arguments, reason = "where, what and on which condition")]
+    #[expect(clippy::needless_pass_by_value, reason = "what is asked for is handed over")]
     pub fn put_service(
         &self,
         caller: &Caller,
@@ -77,6 +79,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`Cause::NotFound`]; what `change` refuses; as [`Self::put_service`].
+    #[expect(clippy::too_many_arguments, reason = "where, what and on which condition")]
     pub fn change_service(
         &self,
         caller: &Caller,
@@ -121,6 +124,8 @@ impl Operations {
     ///
     /// # Errors
     /// As [`Self::put_service`].
+    #[expect(clippy::too_many_arguments, reason = "where, what and on which condition")]
+    #[expect(clippy::needless_pass_by_value, reason = "what is asked for is handed over")]
     pub fn put_deployment(
         &self,
         caller: &Caller,
@@ -149,6 +154,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`Cause::NotFound`]; [`Cause::Conflict`] while it takes traffic that others would have to take; the precondition.
+    #[expect(clippy::too_many_arguments, reason = "where, what and on which condition")]
     pub fn delete_deployment(
         &self,
         caller: &Caller,

@@ -56,13 +56,21 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// No fields yet. Made where it stays: it is too large to be handed on.
+    pub(super) fn new() -> Self {
+        Self { spans: [(Span::default(), Span::default()); MAX_FIELDS], count: 0 }
+    }
+
     /// Notes where the fields lie in `section`, and checks the one thing that httparse is lenient on: that each line
     /// ends with CR LF and not with LF alone.
-    pub(super) fn locate(section: &[u8], parsed: &[httparse::Header<'_>]) -> Result<Self, HeadError> {
+    pub(super) fn locate(
+        &mut self,
+        section: &[u8],
+        parsed: &[httparse::Header<'_>],
+    ) -> Result<(), HeadError> {
         const LINE_END: HeadError = HeadError::Malformed(Flaw::LineEnd, "a line ends without CR LF");
-        let mut fields =
-            Self { spans: [(Span::default(), Span::default()); MAX_FIELDS], count: parsed.len() };
-        for (span, field) in fields.spans.iter_mut().zip(parsed) {
+        self.count = parsed.len();
+        for (span, field) in self.spans.iter_mut().zip(parsed) {
             let name = Span::of(section, field.name.as_bytes());
             let before = &section[..name.start as usize];
             if !before.is_empty() && !before.ends_with(b"\r\n") {
@@ -70,7 +78,7 @@ impl Fields {
             }
             *span = (name, Span::of(section, field.value));
         }
-        if section.ends_with(b"\r\n\r\n") { Ok(fields) } else { Err(LINE_END) }
+        if section.ends_with(b"\r\n\r\n") { Ok(()) } else { Err(LINE_END) }
     }
 
     fn iter(&self) -> impl Iterator<Item = (Span, Span)> {

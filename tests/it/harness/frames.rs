@@ -15,6 +15,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -90,9 +91,28 @@ impl Frames {
         self.send(HEADERS, END_HEADERS | rest.flag(), stream, &block).await;
     }
 
+    /// Sends a whole score call without a body.
+    pub async fn score(&mut self, stream: u32, service: &str, key: &str) {
+        let (path, credential) = (format!("/api/v1/service/{service}/score"), format!("Bearer {key}"));
+        let fields: [(&[u8], &[u8]); 5] = [
+            (b":method", b"POST"),
+            (b":scheme", b"https"),
+            (b":path", path.as_bytes()),
+            (b":authority", b"localhost"),
+            (b"authorization", credential.as_bytes()),
+        ];
+        self.headers(stream, &fields, Rest::Nothing).await;
+    }
+
     /// Sends DATA.
     pub async fn data(&mut self, stream: u32, data: &[u8], rest: Rest) {
         self.send(DATA, rest.flag(), stream, data).await;
+    }
+
+    /// Opens the window of the connection as far as it goes (RFC 9113 6.9.1); those of streams stay as they are.
+    pub async fn widen(&mut self) {
+        let most = (1_u32 << 31) - 1;
+        self.send(WINDOW_UPDATE, 0, 0, &(most - 65_535).to_be_bytes()).await;
     }
 
     /// Reads until `stream` has ended, one way or another.

@@ -1,3 +1,5 @@
+//! Tests of reading services.
+
 use super::super::fixtures::{Gateway, caller, declared as declare, holder, holder_in, spec};
 use super::*;
 use crate::auth::AuthSettings;

@@ -1,3 +1,5 @@
+//! Tests of keys, from the first to the last use.
+
 use std::time::Duration;
 
 use super::super::fixtures::{Gateway, caller, declared, holder, spec};

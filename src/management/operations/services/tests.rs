@@ -1,3 +1,5 @@
+//! Tests of writing services and deployments.
+
 use std::sync::Arc;
 
 use super::super::fixtures::{Gateway, TestStore, caller, declared, holder, holder_in, settings, spec};

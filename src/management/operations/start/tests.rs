@@ -1,3 +1,5 @@
+//! Tests of taking over a store.
+
 use std::sync::atomic::Ordering;
 
 use super::super::fixtures::{Gateway, Recorder, declared, holder, settings, spec};

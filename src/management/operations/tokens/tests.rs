@@ -1,3 +1,5 @@
+//! Tests of scoring tokens, judged by what the data plane is told.
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;

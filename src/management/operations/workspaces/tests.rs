@@ -1,3 +1,5 @@
+//! Tests of workspaces.
+
 use super::super::fixtures::{DECLARED, Gateway, caller, holder, holder_in, settings, spec};
 use super::*;
 use crate::catalog::{ActionSet, BuiltInRole, ComputeType, Grantee, Scope};
