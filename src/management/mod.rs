@@ -24,7 +24,6 @@ pub use refusal::{Cause, Refusal};
 
 /// All faces side by side on one port. Nothing but `/livez` and the SDK's discovery document answers without credentials,
 /// not even to say that there is no such path; the bootstrap judges its own.
-#[must_use]
 pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
     let api = http::Api::new(operations);
     let unknown = axum::Router::new().fallback(unknown_path);
