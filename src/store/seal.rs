@@ -8,7 +8,7 @@ mod rekey;
 
 use secrecy::SecretBox;
 
-use super::StoreError;
+use super::{Batch, StoreError};
 
 pub use self::envelope::EnvelopeSealer;
 pub(super) use self::envelope::is_sealed;
@@ -28,6 +28,10 @@ pub trait Sealer: Send + Sync {
     /// # Errors
     /// It was sealed for another place or by another key, or has been changed.
     fn open(&self, workspace: &str, place: &str, sealed: &[u8]) -> Result<SecretBox<Vec<u8>>, StoreError>;
+
+    /// Puts into `batch` that the data key of `workspace` is destroyed: what was sealed with it cannot be read again,
+    /// here or in any copy of the store made later. Copies made before still hold the wrapped key.
+    fn forget(&self, workspace: &str, batch: &mut Batch);
 }
 
 #[cfg(test)]

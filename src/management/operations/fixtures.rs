@@ -71,6 +71,10 @@ impl Sealer for OpenSealer {
         let secret = secret.ok_or_else(|| StoreError::Key("sealed for another place".into()))?;
         Ok(SecretBox::new(Box::new(secret.to_vec())))
     }
+
+    fn forget(&self, workspace: &str, batch: &mut Batch) {
+        batch.remove(Table::Meta, format!("data key of {workspace}"));
+    }
 }
 
 /// What another process does to the rows.

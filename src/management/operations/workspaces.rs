@@ -115,7 +115,7 @@ impl Operations {
     }
 
     /// Deletes a workspace that holds no service, with its signing keys, revocations and role assignments: who had a right
-    /// in it has none in one that is made by the same name later.
+    /// in it has none in one that is made by the same name later. What was sealed for it can be opened no more.
     ///
     /// # Errors
     /// [`Cause::Conflict`] while it holds services; [`Cause::ReadOnly`] for the one of the configuration; the precondition.
@@ -147,6 +147,7 @@ impl Operations {
                 }
             }
             self.drop_roles_of(&place.key, batch)?;
+            self.sealer.forget(&place.key, batch);
             Ok(((), ServiceChanges::default()))
         })?;
         Ok(())

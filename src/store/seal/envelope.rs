@@ -47,13 +47,6 @@ impl EnvelopeSealer {
         Ok(Self { store, wrapping, data_keys: RwLock::default() })
     }
 
-    /// Puts into `batch` that the data key of `workspace` is destroyed: what was sealed with it cannot be read again,
-    /// here or in any copy of the store made later. Copies made before still hold the wrapped key.
-    pub fn forget(&self, workspace: &str, batch: &mut Batch) {
-        self.data_keys.write().unwrap_or_else(PoisonError::into_inner).remove(workspace);
-        batch.remove(Table::Meta, data_key_row(workspace));
-    }
-
     /// The data key that the store has for `workspace` now.
     pub(super) fn current(&self, workspace: &str) -> Result<Option<Arc<Cipher>>, StoreError> {
         let row = self.store.get(Table::Meta, data_key_row(workspace).as_bytes())?;
@@ -129,6 +122,11 @@ impl Sealer for EnvelopeSealer {
             .open(&Purpose(&secret_in(workspace, place)), sealed)
             .ok_or_else(|| corrupt("it was sealed for another place, or has been changed"))?;
         Ok(SecretBox::new(Box::new(std::mem::take(&mut *plain))))
+    }
+
+    fn forget(&self, workspace: &str, batch: &mut Batch) {
+        self.data_keys.write().unwrap_or_else(PoisonError::into_inner).remove(workspace);
+        batch.remove(Table::Meta, data_key_row(workspace));
     }
 }
 

@@ -4,6 +4,7 @@ use super::super::fixtures::{DECLARED, Gateway, caller, holder, holder_in, setti
 use super::*;
 use crate::catalog::{ActionSet, BuiltInRole, ComputeType, Grantee, Scope};
 use crate::management::operations::OperationsSettings;
+use crate::store::Store;
 
 fn owner() -> Caller {
     holder(BuiltInRole::Owner)
@@ -140,12 +141,19 @@ fn nothing_of_a_deleted_workspace_waits_for_its_successor() {
             .put_role_assignment(&owner(), &id, scope, Grantee::Principal("ann".into()), "Reader")
             .unwrap();
     }
+    let mut data_key = crate::store::Batch::default();
+    data_key.put(Table::Meta, "data key of lab", "x").put(Table::Meta, "data key of other", "x");
+    gateway.store.commit(data_key).unwrap();
+    let has_data_key = |name: &str| {
+        gateway.store.get(Table::Meta, format!("data key of {name}").as_bytes()).unwrap().is_some()
+    };
     let ann = || operations.outside_caller("ann", &[], super::super::fixtures::request()).unwrap();
     assert!(ann().grants.within(Some("lab")).allows(Action::ServiceRead));
     operations.delete_workspace(&owner(), "lab", Precondition::None).unwrap();
     for table in [Table::SigningKeys, Table::Revocations, Table::RoleAssignments] {
         assert_eq!(gateway.rows(table), 1, "{}", table.as_str());
     }
+    assert!(!has_data_key("lab") && has_data_key("other"));
     put(&gateway, "lab", Precondition::None).unwrap();
     assert!(!ann().grants.within(Some("lab")).allows(Action::ServiceRead));
     assert!(ann().grants.within(Some("other")).allows(Action::ServiceRead));
