@@ -22,9 +22,8 @@ pub use http::Server;
 pub use operations::Operations;
 pub use refusal::{Cause, Refusal};
 
-/// All faces side by side on one port. Nothing but `/livez` answers without credentials, not even to say that there is no
-/// such path.
-#[must_use]
+/// All faces side by side on one port. Nothing but `/livez` and the SDK's discovery document answers without credentials,
+/// not even to say that there is no such path; the bootstrap judges its own.
 pub fn routes(operations: std::sync::Arc<Operations>) -> axum::Router {
     let api = http::Api::new(operations);
     let unknown = axum::Router::new().fallback(unknown_path);

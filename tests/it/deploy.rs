@@ -127,8 +127,10 @@ fn the_example_is_taken_without_a_warning() {
 fn the_readmes_configuration_is_taken_without_a_warning() {
     let readme = read("README.md");
     let blocks: Vec<_> = readme.split("```yaml\n").skip(1).collect();
-    assert_eq!(blocks.len(), 1, "README.md has another YAML block: test it as well");
-    let text = blocks[0].split("```").next().unwrap();
+    assert_eq!(blocks.len(), 2, "README.md has another YAML block: test it as well");
+    let [text, managed] = [0, 1].map(|place: usize| blocks[place].split("```").next().unwrap());
+    let both = Machine::new().load("README.md", &format!("{text}{managed}"), &[]);
+    assert_eq!(warnings(&both), Vec::<String>::new());
     let loaded = Machine::new().load("README.md", text, &[]);
     assert_eq!(warnings(&loaded), Vec::<String>::new());
     let names: Vec<_> = loaded.config.services.iter().map(|service| service.name.as_str()).collect();

@@ -129,7 +129,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("listener", &["auth", "limit", "route", "upstream", "store", "management", "control", "app", "cli"]),
     ("proxy", &["store", "management", "control", "app", "cli"]),
-    ("control", &["store", "management", "app", "cli"]),
+    // The configuration reads the settings of the store; it never opens one.
+    ("control", &["management", "app", "cli"]),
     ("app.rs", &["cli"]),
 ];
 

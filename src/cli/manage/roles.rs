@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::json;
@@ -32,27 +33,32 @@ pub(in super::super) enum RolesCommand {
     Undefine { name: String },
     /// Who holds which role in the workspace (or on the gateway)
     Assignments {
-        /// On the gateway instead of the workspace
-        #[arg(long)]
-        gateway: bool,
+        #[command(flatten)]
+        place: Place,
     },
     /// Give a role
     Assign {
         role: String,
         #[command(flatten)]
         grantee: Grantee,
-        /// On the gateway, every workspace included, instead of the workspace
-        #[arg(long)]
-        gateway: bool,
+        #[command(flatten)]
+        place: Place,
     },
     /// Take a role away
     Unassign {
         /// Id of the assignment
         id: String,
-        /// On the gateway instead of the workspace
-        #[arg(long)]
-        gateway: bool,
+        #[command(flatten)]
+        place: Place,
     },
+}
+
+/// Where a role is held: in the workspace, unless said otherwise.
+#[derive(Debug, Args)]
+pub(in super::super) struct Place {
+    /// On the gateway, every workspace included, instead of in the workspace
+    #[arg(long)]
+    gateway: bool,
 }
 
 /// Whom a role is given to.
@@ -95,27 +101,25 @@ impl RolesCommand {
                 let done = on.api.call(&Call::new(Method::DELETE, &path(&["v1", "roles", name])))?.value;
                 on.out.done(&format!("role {name} is deleted"), &done)?;
             }
-            RolesCommand::Assignments { gateway } => {
-                let query: Vec<_> =
-                    on.workspace_unless(*gateway)?.map(|it| ("workspace", it)).into_iter().collect();
+            RolesCommand::Assignments { place } => {
+                let query: Vec<_> = place.workspace(&on)?.map(|it| ("workspace", it)).into_iter().collect();
                 let items = on.api.list("/v1/role-assignments", &query, usize::MAX)?;
                 on.out.list(&items, ASSIGNMENTS)?;
             }
-            RolesCommand::Assign { role, grantee, gateway } => {
+            RolesCommand::Assign { role, grantee, place } => {
                 let grantee = match (&grantee.principal, &grantee.group) {
                     (Some(principal), _) => json!({ "principal": principal }),
                     (None, group) => json!({ "group": group }),
                 };
-                let scope =
-                    on.workspace_unless(*gateway)?.map_or(json!("gateway"), |it| json!({ "workspace": it }));
+                let scope = place.workspace(&on)?.map_or(json!("gateway"), |it| json!({ "workspace": it }));
                 let id = uuid::Uuid::new_v4().to_string();
                 let wanted = json!({ "role": role, "grantee": grantee, "scope": scope });
                 let made = on.api.send(Method::PUT, &path(&["v1", "role-assignments", &id]), &wanted)?;
                 on.out.done(&format!("role {role} is given ({id})"), &made)?;
             }
-            RolesCommand::Unassign { id, gateway } => {
+            RolesCommand::Unassign { id, place } => {
                 on.confirm(&format!("take role assignment {id} away"))?;
-                let query = on.workspace_unless(*gateway)?;
+                let query = place.workspace(&on)?;
                 let query = query.map(|it| {
                     let mut pair = url::form_urlencoded::Serializer::new(String::from("?"));
                     pair.append_pair("workspace", &it).finish()
@@ -129,13 +133,13 @@ impl RolesCommand {
     }
 }
 
-impl Session<'_> {
+impl Place {
     /// The workspace that a role is about; none for the gateway as a whole.
-    fn workspace_unless(&self, gateway: bool) -> anyhow::Result<Option<String>> {
-        if gateway {
-            return Ok(None);
+    fn workspace(&self, on: &Session<'_>) -> anyhow::Result<Option<String>> {
+        match (self.gateway, &on.workspace) {
+            (true, _) => Ok(None),
+            (false, Some(name)) => Ok(Some(name.clone())),
+            (false, None) => bail!("no workspace is named; give --workspace or --gateway"),
         }
-        let named = self.workspace.clone();
-        named.map(Some).ok_or_else(|| anyhow::anyhow!("no workspace is named; give --workspace or --gateway"))
     }
 }

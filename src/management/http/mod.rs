@@ -144,7 +144,12 @@ pub(super) fn facts(request: &Request<Body>, client: IpAddr) -> RequestFacts {
 pub(super) fn bearer(headers: &HeaderMap) -> Result<SecretString, Refusal> {
     let missing =
         || Refusal::new(Cause::AuthMissing, "the API needs 'Authorization: Bearer <management token>'");
-    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or_else(missing)?;
+    if values.next().is_some() {
+        // Which one counts would be anybody's guess (the data plane refuses two as well).
+        return Err(Refusal::new(Cause::AuthInvalid, "there are two Authorization headers; send one"));
+    }
     let text = value.to_str().map_err(|_| missing())?;
     let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {

@@ -34,7 +34,7 @@ impl Resolver<'_> {
         root: PlaceId,
         tokens: Option<&Arc<IssuerSettings>>,
     ) -> Vec<Arc<ServiceSettings>> {
-        if raw.services.is_empty() {
+        if raw.services.is_empty() && raw.management.is_none() {
             self.report.missing_warning(
                 root,
                 "services",
