@@ -5,6 +5,7 @@ mod catalogue;
 mod client;
 mod credentials;
 mod door;
+mod kill;
 mod life;
 mod matrix;
 
