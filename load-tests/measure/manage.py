@@ -192,8 +192,10 @@ def markdown(results, options):
         ("management reads per second, one connection", lambda it: f"{it['reads_per_second']:.0f}"),
     ]
     lines += [f"| {title} | " + " | ".join(read(it) for it in results) + " |" for title, read in rows]
-    failed = "No call failed and none was answered by another status than 200 in any spell."
-    return "\n".join([*lines, "", failed, ""])
+    notes = ["No call failed and none was answered by another status than 200 in any spell.",
+             "Memory per service is the growth of resident memory while they are made, store and records of the changes "
+             "included; with few services it is mostly what the first calls of the API need."]
+    return "\n".join([*lines, "", *notes, ""])
 
 
 def ratio(result):
