@@ -3,6 +3,7 @@
 mod bodies;
 mod catalogue;
 mod client;
+mod commands;
 mod credentials;
 mod door;
 mod kill;

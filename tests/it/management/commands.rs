@@ -1,0 +1,182 @@
+//! The command line against a running gateway: what people and scripts see, and with which exit code.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::{Api, OWNER, gateway};
+use crate::harness::{Gateway, Upstream, ok};
+
+/// What a command gave.
+#[derive(Debug)]
+struct Done {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// A shell of somebody who is logged in, or is about to be.
+struct Shell {
+    endpoint: String,
+    ca: PathBuf,
+    login: PathBuf,
+}
+
+impl Shell {
+    fn of(gateway: &Gateway) -> Self {
+        let address = Api::owner(gateway).address();
+        Self {
+            endpoint: format!("https://localhost:{}", address.port()),
+            ca: gateway.ca().to_owned(),
+            login: gateway.path("login.json"),
+        }
+    }
+
+    /// Runs a command that nobody can be asked by; off the reactor, which the gateway needs.
+    async fn run(&self, arguments: &[&str]) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scoregate"));
+        command.args(arguments).env("SCOREGATE_LOGIN_FILE", &self.login).stdin(Stdio::null());
+        for variable in ["SCOREGATE_ENDPOINT", "SCOREGATE_CA", "SCOREGATE_WORKSPACE", "SCOREGATE_TOKEN"] {
+            command.env_remove(variable);
+        }
+        let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Done { code: done.status.code().unwrap(), out: text(done.stdout), err: text(done.stderr) }
+    }
+
+    /// Runs a command that must succeed; what it says.
+    async fn said(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments).await;
+        assert!(done.code == 0 && done.err.is_empty(), "{arguments:?}: {done:?}");
+        done.out
+    }
+
+    /// Runs a command for its JSON, which must be all that it prints.
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let out = self.said(&[arguments, &["-o", "json"]].concat()).await;
+        serde_json::from_str(&out).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {out}"))
+    }
+
+    /// Runs a command that must fail; what it complains of.
+    async fn refused(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments).await;
+        assert!(done.code == 1 && done.out.is_empty(), "{arguments:?}: {done:?}");
+        done.err
+    }
+
+    async fn login(&self, token: &std::path::Path) -> Done {
+        let (ca, token) = (self.ca.to_str().unwrap(), token.to_str().unwrap());
+        self.run(&["login", "--endpoint", &self.endpoint, "--ca", ca, "-w", "default", "--token-file", token])
+            .await
+    }
+}
+
+async fn logged_in(gateway: &Gateway) -> Shell {
+    let shell = Shell::of(gateway);
+    let done = shell.login(&gateway.path("bootstrap.key")).await;
+    assert!(done.code == 0 && done.out.contains("as bootstrap"), "{done:?}");
+    shell
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_made_used_secured_and_deleted_by_commands() {
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    let gateway = gateway().await;
+    let shell = logged_in(&gateway).await;
+    let replica = format!("http://{}", upstream.address);
+
+    let said = shell.said(&["services", "create", "iris", "--replica", &replica]).await;
+    assert!(said.contains("/api/v1/service/iris/score"), "{said}");
+    let again = shell.refused(&["services", "create", "iris", "--replica", &replica]).await;
+    assert!(again.contains("[PreconditionFailed]") || again.contains("[ResourceExists]"), "{again}");
+
+    let key = async |slot: usize| {
+        shell.json(&["keys", "list", "iris"]).await[slot]["value"].as_str().unwrap().to_owned()
+    };
+    let (primary, secondary) = (key(0).await, key(1).await);
+    assert_eq!(gateway.score("iris", Some(&primary), "{}").await.status, 200);
+    let asked = shell.refused(&["keys", "regenerate", "iris", "primary"]).await;
+    assert!(asked.contains("add --yes"), "{asked}");
+    assert_eq!(gateway.score("iris", Some(&primary), "{}").await.status, 200, "nobody said yes");
+    shell.said(&["keys", "regenerate", "iris", "primary", "--yes"]).await;
+    assert_eq!(gateway.score("iris", Some(&primary), "{}").await.status, 401);
+    assert_eq!(gateway.score("iris", Some(&secondary), "{}").await.status, 200);
+
+    shell.said(&["services", "set", "iris", "--auth", "token", "--tag", "team=a"]).await;
+    let token = shell.json(&["tokens", "get", "iris"]).await;
+    let token_text = token["token"].as_str().unwrap();
+    assert_eq!(gateway.score("iris", Some(token_text), "{}").await.status, 200);
+    shell.said(&["tokens", "revoke", "--id", token["id"].as_str().unwrap(), "-y"]).await;
+    assert_eq!(gateway.score("iris", Some(token_text), "{}").await.status, 401);
+
+    shell.said(&["deployments", "set", "iris", "green", "--replica", &replica]).await;
+    shell.said(&["deployments", "traffic", "iris", "default=90", "green=10"]).await;
+    let unknown = shell.refused(&["deployments", "traffic", "iris", "blue=100"]).await;
+    assert!(unknown.contains("it has default, green"), "{unknown}");
+    let shown = shell.json(&["services", "show", "iris"]).await;
+    assert_eq!((&shown["auth"], &shown["tags"]["team"]), (&"token".into(), &"a".into()));
+    assert_eq!(shown["deployments"]["green"]["traffic"], 10);
+    let table = shell.said(&["services", "list", "--tag", "team=a"]).await;
+    assert!(table.lines().count() == 2 && table.contains("AKS"), "{table}");
+
+    shell.said(&["services", "delete", "iris", "-y"]).await;
+    let gone = shell.refused(&["services", "show", "iris"]).await;
+    assert!(gone.contains("[ResourceNotFound]"), "{gone}");
+    let log = shell.json(&["activity", "list", "--limit", "500"]).await;
+    let operations = log.as_array().unwrap().iter().map(|event| event["operation_name"].as_str().unwrap());
+    assert!(operations.clone().any(|name| name.ends_with("services/aks/delete")), "{log}");
+    assert!(shell.said(&["activity", "verify"]).await.contains("events"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_are_given_to_others_and_refusals_say_what_to_do() {
+    let gateway = gateway().await;
+    let owner = logged_in(&gateway).await;
+    let made = owner.json(&["tokens", "management", "create", "ann", "--days", "1"]).await;
+    owner.said(&["roles", "assign", "Reader", "--principal", "ann"]).await;
+    assert!(owner.said(&["roles", "assignments"]).await.contains("principal=ann"));
+    assert!(owner.said(&["roles", "list"]).await.contains("Contributor"));
+
+    let ann = Shell { login: gateway.path("ann.json"), ..Shell::of(&gateway) };
+    let file = gateway.path("ann.token");
+    std::fs::write(&file, made["token"].as_str().unwrap()).unwrap();
+    assert_eq!(ann.login(&file).await.code, 0);
+    let refused = ann.refused(&["services", "create", "iris", "--replica", "http://10.0.0.1:5001"]).await;
+    assert!(refused.contains("services/aks/write") && refused.contains("roles assign"), "{refused}");
+    owner.said(&["tokens", "management", "revoke", made["id"].as_str().unwrap(), "-y"]).await;
+    let revoked = ann.refused(&["services", "list"]).await;
+    assert!(revoked.contains("scoregate login"), "{revoked}");
+
+    std::fs::write(&file, "sgm_wrong").unwrap();
+    let before = std::fs::read(&owner.login).unwrap();
+    assert_eq!(owner.login(&file).await.code, 1);
+    assert_eq!(std::fs::read(&owner.login).unwrap(), before, "the login before stays");
+    assert!(String::from_utf8(before).unwrap().contains(OWNER));
+    let nobody = Shell { login: gateway.path("nobody.json"), ..Shell::of(&gateway) };
+    assert!(nobody.refused(&["services", "list"]).await.contains("scoregate login"));
+    assert_eq!(owner.run(&["services", "destroy"]).await.code, 2, "usage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_of_a_running_gateway_is_checked_and_copied() {
+    let gateway = gateway().await;
+    let shell = logged_in(&gateway).await;
+    let report = shell.json(&["store", "check"]).await;
+    assert!(report["rows"]["activity"].is_u64(), "{report}");
+    let copy = shell.json(&["store", "backup"]).await;
+    let path = gateway.path(copy["path"].as_str().unwrap());
+    let said = shell.said(&["store", "check", "--path", path.to_str().unwrap()]).await;
+    assert!(said.contains("whole:"), "{said}");
+    let script = shell.said(&["completions", "bash"]).await;
+    assert!(script.contains("_scoregate"), "{script}");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_login_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let gateway = gateway().await;
+    let shell = logged_in(&gateway).await;
+    assert_eq!(std::fs::metadata(&shell.login).unwrap().permissions().mode() & 0o777, 0o600);
+}
