@@ -6,8 +6,10 @@ mod client;
 mod commands;
 mod credentials;
 mod door;
+mod full;
 mod kill;
 mod life;
 mod matrix;
+mod process;
 
 use client::{Api, OWNER, gateway, managed, problem};
