@@ -1,6 +1,7 @@
 """The gateways compared: how each is started, what it is told, and how its access log reads."""
 
 import json
+import secrets
 import select
 import subprocess
 import time
@@ -48,6 +49,8 @@ class Bench:
     load_cpu: int
     service: str = "iris"
     keys: tuple = ("k1Zq8vTn3LxW0aRs7YbEu2MdHc5GfJp9", "w4NhXy6PzQ1oVt8KcSj3BmDr0LgAe7Ui")
+    # Of the management plane's owner, in load-tests/manage.
+    bootstrap_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     upstream_port: int = field(default_factory=free_port)
 
     def __post_init__(self):
@@ -58,8 +61,9 @@ class Bench:
                      "-days", "7", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
                      "-keyout", self.certificate_key, "-out", self.certificate])
         self.key_files = [self.folder / f"api-key-{n}" for n in (1, 2)]
-        for path, key in zip(self.key_files, self.keys):
-            path.write_text(key)
+        self.bootstrap_file = self.folder / "bootstrap-token"
+        for path, secret in [*zip(self.key_files, self.keys), (self.bootstrap_file, self.bootstrap_token)]:
+            path.write_text(secret)
             path.chmod(0o600)
 
     @property
@@ -75,6 +79,7 @@ class Bench:
             "API_KEY": self.keys[0], "API_KEY_2": self.keys[1],
             "API_KEY_FILE": self.key_files[0], "API_KEY_2_FILE": self.key_files[1],
             "SERVICE": self.service, "SCORE_PATH": self.score_path,
+            "BOOTSTRAP_FILE": self.bootstrap_file, "STORE": self.folder / "store",
         }.items():
             text = text.replace(f"@{place}@", str(value))
         path = self.folder / template

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import secrets
 import select
 import ssl
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from . import Failure, install, load
-from .gateways import PEERS, READY_SECONDS, SETTLE_SECONDS
+from .gateways import READY_SECONDS, SETTLE_SECONDS
 from .processes import Process
 
 WORKSPACE = "bench"
@@ -37,16 +36,7 @@ class Running:
 @contextmanager
 def gateway(bench):
     """A fresh gateway with an empty store."""
-    token = secrets.token_urlsafe(32)
-    bootstrap = bench.folder / "bootstrap"
-    bootstrap.write_text(token)
-    bootstrap.chmod(0o600)
-    config = bench.folder / "scoregate-managed.yaml"
-    text = (PEERS / "scoregate-managed.yaml").read_text()
-    for place, value in {"CERT": bench.certificate, "CERT_KEY": bench.certificate_key, "BOOTSTRAP_FILE": bootstrap,
-                         "STORE": bench.folder / "store", "LOG": bench.folder / "records"}.items():
-        text = text.replace(f"@{place}@", str(value))
-    config.write_text(text)
+    config = bench.render("scoregate-managed.yaml", bench.folder / "records")
     trust = ssl.create_default_context(cafile=bench.certificate)
     errors = bench.folder / "scoregate.err"
     with errors.open("wb") as stderr, Process("scoregate", [install.SCOREGATE, "run", "-c", config], bench.gateway_cpu,
@@ -59,7 +49,7 @@ def gateway(bench):
             said = json.loads(line)
             ports = [int(address.rpartition(":")[2]) for address in (said["listeners"]["public"], said["management"])]
             time.sleep(SETTLE_SECONDS)
-            yield Running(process, *ports, token, trust)
+            yield Running(process, *ports, bench.bootstrap_token, trust)
 
 
 class Api:
