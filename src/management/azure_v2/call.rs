@@ -3,11 +3,11 @@
 use http::{Method, Uri};
 use serde_json::{Value, json};
 
-use super::fields::merge;
 use super::place::{self, Place};
 use super::reply::Reply;
 use super::target::{EndpointAction, Resource, Target};
 use super::workspace;
+use crate::management::http::merge_patch;
 use crate::management::operations::{ActivityStatus, OperationStatus, Page, PageOf, Precondition};
 use crate::management::{Caller, Cause, Operations, Refusal};
 
@@ -184,7 +184,7 @@ fn patched(mut resource: Value, patch: Value) -> Result<Value, Refusal> {
     if !patch.is_object() {
         return Err(Refusal::invalid("body", "must be a JSON object: a merge patch (RFC 7396)"));
     }
-    merge(&mut resource, patch);
+    merge_patch(&mut resource, patch);
     Ok(resource)
 }
 

@@ -146,25 +146,6 @@ impl Fields {
     }
 }
 
-/// `target` changed by `patch` (RFC 7396, JSON Merge Patch).
-pub fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(members) = target else { return };
-    for (name, change) in patch {
-        if change.is_null() {
-            members.shift_remove(&name);
-        } else {
-            merge(members.entry(name).or_insert(Value::Null), change);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -207,23 +188,5 @@ mod tests {
         assert_eq!(body.text("a").unwrap(), None);
         assert_eq!(body.text("b").unwrap(), Some("text".to_owned()));
         assert_eq!(Value::Object(body.without(&["id"]).rest()), json!({ "other": { "n": 1 } }));
-    }
-
-    /// The examples of RFC 7396, appendix A, that are objects.
-    #[test]
-    fn a_merge_patch_follows_the_rfc() {
-        for (target, patch, result) in [
-            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
-            (json!({"a":"b"}), json!({"a":null}), json!({})),
-            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
-            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
-            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
-        ] {
-            let mut merged = target;
-            merge(&mut merged, patch);
-            assert_eq!(merged, result);
-        }
     }
 }

@@ -4,6 +4,7 @@
 mod address;
 mod envelope;
 mod json;
+mod merge_patch;
 mod precondition;
 mod server;
 
@@ -25,6 +26,7 @@ use super::{Caller, Cause, Operations, Refusal, RequestFacts};
 pub use address::base_url;
 pub use envelope::{envelop, request_id};
 pub use json::{body, request};
+pub use merge_patch::merge as merge_patch;
 pub use precondition::{etag, precondition};
 pub use server::Server;
 

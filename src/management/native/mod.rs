@@ -7,7 +7,6 @@ mod credentials;
 mod deployments;
 mod openapi;
 mod operate;
-mod patch;
 mod principals;
 mod problem;
 mod roles;

@@ -4,10 +4,10 @@ use http::Method;
 use serde_json::{Map, Value};
 
 use super::call::{CURSOR, Call, LIMIT, judged, nothing, ok, versioned, written};
-use super::patch::merge;
 use super::route::{Answer, Conditions, Parameter, ParameterKind, Route};
 use super::view::{GivenKeys, Listed, ServiceRequest, ServiceView};
 use crate::catalog::{Action, ComputeType, ServiceEntry, ServiceSpec};
+use crate::management::http::merge_patch;
 use crate::management::operations::{ServiceFilter, SuppliedKeys, Versioned};
 use crate::management::{Cause, Operations, Refusal};
 
@@ -185,7 +185,7 @@ fn patched(service: &ServiceEntry, patch: Value) -> Result<ServiceSpec, Refusal>
         tracing::error!(%error, service = %service.name, "a service cannot be written as JSON");
         Refusal::new(Cause::Internal, "the gateway failed on this request")
     })?;
-    merge(&mut wanted, patch);
+    merge_patch(&mut wanted, patch);
     let Value::Object(members) = wanted else {
         return Err(Refusal::new(Cause::Invalid, "the body must be a JSON object"));
     };

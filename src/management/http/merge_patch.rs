@@ -1,9 +1,9 @@
-//! JSON Merge Patch (RFC 7396).
+//! JSON Merge Patch (RFC 7396), for every face that takes it.
 
 use serde_json::{Map, Value};
 
 /// What becomes of `target` by `patch` (the algorithm of section 2).
-pub(super) fn merge(target: &mut Value, patch: Value) {
+pub fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;
