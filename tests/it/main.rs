@@ -29,4 +29,5 @@ mod store;
 mod streaming;
 mod tidy;
 mod tls;
+mod traffic;
 mod upstreams;

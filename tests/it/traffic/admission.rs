@@ -1,0 +1,1 @@
+//! Places, the queue, and refusals in time.

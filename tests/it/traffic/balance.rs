@@ -1,0 +1,1 @@
+//! Which replica gets a call, and counts that come back to zero.

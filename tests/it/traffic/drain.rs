@@ -1,0 +1,1 @@
+//! Replicas and deployments that go while calls are under way.

@@ -1,0 +1,1 @@
+//! Probes, readiness by a scoring call, ejection, and nobody ready.

@@ -1,0 +1,1 @@
+//! Copies of calls to another deployment that the caller never notices.

@@ -1,0 +1,1 @@
+//! Replicas given by name, looked up again.

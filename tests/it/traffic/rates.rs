@@ -1,0 +1,1 @@
+//! Requests per second, per service and per principal.

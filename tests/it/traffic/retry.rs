@@ -1,0 +1,1 @@
+//! What is tried again, what never is, and the budget.

@@ -1,0 +1,1 @@
+//! Shares of traffic, named deployments, and callers that stick to one.

@@ -1,0 +1,1 @@
+//! Answers passed on as they come, with their own waits; interim answers; `Expect`.
