@@ -10,6 +10,7 @@ mod h2;
 mod policy;
 mod pool;
 mod replica;
+mod rest;
 mod settings;
 mod url;
 
