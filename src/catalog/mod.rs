@@ -6,12 +6,14 @@ mod compute;
 mod name;
 mod role;
 mod service;
+mod split;
 mod workspace;
 
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use name::{InvalidName, ServiceName};
 pub use role::{Action, ActionSet, BuiltInRole};
 pub use service::{AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, ServiceEntry, ServiceSpec};
+pub use split::{MirrorSpec, UnknownDeployment};
 pub use workspace::{
     CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
 };

@@ -11,8 +11,9 @@ use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, ServiceName, ServiceSpec};
 use crate::limit::{DeploymentLimits, Limits};
 use crate::management::Refusal;
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::host_problem;
+use crate::upstream::RetrySettings;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -38,6 +39,8 @@ pub(super) fn project(
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: deployments(name, spec, replicas)?,
     })
 }

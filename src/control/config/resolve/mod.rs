@@ -7,7 +7,9 @@ mod field;
 mod gateway;
 mod listener;
 mod management;
+mod retry;
 mod service;
+mod split;
 mod unbuilt;
 
 use std::collections::BTreeMap;

@@ -60,6 +60,8 @@ impl Resolver<'_> {
         let hosts = self.hosts(raw, &mut seen.hosts);
         let (limits, of_deployments) = self.limits(&raw.limits);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
+        let retry = self.retry(&raw.retry);
+        let split = self.split_settings(raw);
         let deployments = self.deployments(raw, of_deployments);
         Some(ServiceSettings {
             name: name?,
@@ -70,6 +72,8 @@ impl Resolver<'_> {
             limits,
             status_mapping: raw.status_mapping.value.into(),
             cors,
+            retry,
+            split,
             deployments,
         })
     }
@@ -150,7 +154,7 @@ const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDurati
     RawDuration(*bounds.start())..=RawDuration(*bounds.end())
 }
 
-const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
+pub(super) const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
     RawSize(*bounds.start())..=RawSize(*bounds.end())
 }
 
