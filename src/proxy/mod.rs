@@ -31,7 +31,7 @@ pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
 pub use settings::{
     CorsSettings, DeploymentSettings, EndpointPaths, MirrorSettings, ServiceChanges, ServiceSettings,
-    SplitSettings,
+    SplitSettings, all_speak_h2,
 };
 pub use snapshot::{Deployment, ListenerState, Service, Snapshot};
 pub use worker::Worker;

@@ -1,18 +1,22 @@
 //! What a service is built from, whoever asks for it: the configuration or the management plane.
 
-use std::ops::RangeInclusive;
+mod split;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 
 use crate::auth::AuthSettings;
-use crate::catalog::{AtExpiry, ComputeType, Endpoint, ServiceName, StatusMapping, UnknownDeployment};
+use crate::catalog::{AtExpiry, ComputeType, Endpoint, Profile, ServiceName, StatusMapping};
+use crate::error::{Error, Kind};
 use crate::limit::{DeploymentLimits, Limits};
-use crate::upstream::{ReplicaSettings, RetrySettings};
+use crate::route::{OpenPaths, Route, Target};
+use crate::upstream::{ReplicaProtocol, ReplicaSettings, RetrySettings};
 
-use super::headers::DEPLOYMENT;
+pub use split::{MirrorSettings, SplitSettings};
 
 /// One service.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +27,8 @@ pub struct ServiceSettings {
     pub compute_type: ComputeType,
     /// Hosts that mean this service, lower case, without a port.
     pub hosts: Vec<Arc<str>>,
+    /// The paths that it opens, and the kind of server in its containers.
+    pub opens: Arc<OpenPaths>,
     /// The one auth mode.
     pub auth: AuthSettings,
     /// What becomes of an answer under way when the credential that began it ends.
@@ -41,57 +47,12 @@ pub struct ServiceSettings {
     pub deployments: Vec<DeploymentSettings>,
 }
 
-/// Which deployment a call goes to beside the weights, and which gets a copy of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SplitSettings {
-    /// What becomes of a call that names a deployment which the service does not have.
-    pub unknown: UnknownDeployment,
-    /// Calls with the same value of this header go to the same deployment while weights stay; `None`: by turn.
-    pub sticky: Option<HeaderName>,
-    /// `None`: nothing is copied.
-    pub mirror: Option<MirrorSettings>,
-}
-
-impl SplitSettings {
-    /// Reads the name of the header of `sticky`.
-    ///
-    /// # Errors
-    /// What is wrong and what to write instead.
-    pub fn sticky_header(text: &str) -> Result<HeaderName, String> {
-        match text.parse::<HeaderName>() {
-            Ok(name) if name == header::AUTHORIZATION || name == DEPLOYMENT => {
-                Err(format!("'{text}' has a meaning of its own here; choose another header"))
-            }
-            Ok(name) => Ok(name),
-            Err(_) => Err(format!("'{text}' is no header name; write one such as x-session-id")),
-        }
+impl ServiceSettings {
+    /// The way to this service, which is at `place`.
+    #[must_use]
+    pub fn route<S>(&self, place: S) -> Route<'_, S> {
+        Route { name: &self.name, hosts: &self.hosts, opens: &self.opens, service: place }
     }
-}
-
-/// Copies of a service's calls to another of its deployments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MirrorSettings {
-    /// Where the copies go; a deployment of the service.
-    pub deployment: ServiceName,
-    /// Percent of the calls that are copied.
-    pub percent: u8,
-    /// Largest request body, in bytes, that is copied.
-    pub body_bytes: usize,
-    /// Copies under way at once, over all workers.
-    pub concurrent: u32,
-}
-
-impl MirrorSettings {
-    /// Bounds of `percent`; the upper one is that of Azure's managed endpoints.
-    pub const PERCENT: RangeInclusive<u8> = 1..=50;
-    /// Bounds of `body_bytes`.
-    pub const BODY_BYTES: RangeInclusive<u64> = 0..=16 << 20;
-    /// Bounds of `concurrent`.
-    pub const CONCURRENT: RangeInclusive<u32> = 1..=1000;
-    /// `body_bytes` where it is not set.
-    pub const DEFAULT_BODY_BYTES: u64 = 64 << 10;
-    /// `concurrent` where it is not set.
-    pub const DEFAULT_CONCURRENT: u32 = 16;
 }
 
 /// One version of a service.
@@ -112,15 +73,25 @@ pub struct DeploymentSettings {
 /// The container's own paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPaths {
-    /// Where the model is called.
-    pub score: PathAndQuery,
-    /// Where its description is.
-    pub swagger: PathAndQuery,
+    /// Where the model is called; `None`: nowhere, so that callers need a path that the profile opens.
+    pub score: Option<PathAndQuery>,
+    /// Where its description is; `None`: there is none.
+    pub swagger: Option<PathAndQuery>,
     /// Where its health is.
     pub health: PathAndQuery,
 }
 
 impl EndpointPaths {
+    /// The paths of the servers of `profile`.
+    #[must_use]
+    pub fn of_profile(profile: Profile) -> Self {
+        Self {
+            score: profile.score_path().map(PathAndQuery::from_static),
+            swagger: profile.swagger_path().map(PathAndQuery::from_static),
+            health: PathAndQuery::from_static(profile.health_path()),
+        }
+    }
+
     /// Reads one path of a container.
     ///
     /// # Errors
@@ -133,26 +104,58 @@ impl EndpointPaths {
         }
     }
 
-    /// The container's path for `endpoint`.
-    #[must_use]
-    pub const fn of(&self, endpoint: Endpoint) -> &PathAndQuery {
-        match endpoint {
-            Endpoint::Score => &self.score,
-            Endpoint::Swagger => &self.swagger,
+    /// Path and query that the container is asked for: its own path for `endpoint` with the caller's query, or just what the
+    /// caller asked for.
+    ///
+    /// # Errors
+    /// [`Kind::UnknownPath`] if the container has no path for `endpoint`; [`Kind::Malformed`] if the target is not
+    /// acceptable.
+    pub fn upstream(&self, endpoint: Endpoint, target: &Target) -> Result<PathAndQuery, Error> {
+        let own = match endpoint {
+            Endpoint::Score => self.score.as_ref().ok_or_else(no_score_path)?,
+            Endpoint::Swagger => self.swagger.as_ref().ok_or_else(no_swagger_path)?,
             Endpoint::Health => &self.health,
+            Endpoint::Open(_) | Endpoint::Grpc => return path_and_query(target.whole().clone()),
+        };
+        let query = target.query_with_mark();
+        if query.is_empty() {
+            return Ok(own.clone());
         }
+        let mut whole = Vec::with_capacity(own.as_str().len() + query.len());
+        whole.extend_from_slice(own.as_str().as_bytes());
+        whole.extend_from_slice(query);
+        path_and_query(Bytes::from(whole))
     }
+}
+
+fn path_and_query(whole: Bytes) -> Result<PathAndQuery, Error> {
+    PathAndQuery::from_maybe_shared(whole)
+        .map_err(|e| Error::new(Kind::Malformed, "the request target is not acceptable").with_detail(e))
+}
+
+fn no_score_path() -> Error {
+    Error::new(
+        Kind::UnknownPath,
+        "which path scores depends on the model here; call the model's own path, or set paths.score of the deployment",
+    )
+}
+
+fn no_swagger_path() -> Error {
+    Error::new(Kind::UnknownPath, "the server of this service has no description of itself")
 }
 
 /// `/score`, `/swagger.json` and `/`.
 impl Default for EndpointPaths {
     fn default() -> Self {
-        Self {
-            score: PathAndQuery::from_static("/score"),
-            swagger: PathAndQuery::from_static("/swagger.json"),
-            health: PathAndQuery::from_static("/"),
-        }
+        Self::of_profile(Profile::AzureMl)
     }
+}
+
+/// Whether all replicas of `deployments` speak HTTP/2, which gRPC needs; without any there is none that does.
+#[must_use]
+pub fn all_speak_h2(deployments: &[DeploymentSettings]) -> bool {
+    let mut replicas = deployments.iter().flat_map(|deployment| &deployment.replicas).peekable();
+    replicas.peek().is_some() && replicas.all(|replica| replica.protocol == ReplicaProtocol::H2)
 }
 
 /// Cross-origin rules of one service; the gateway answers the preflight itself.

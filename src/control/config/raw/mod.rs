@@ -29,7 +29,8 @@ pub(super) use management::{
 };
 pub(super) use retry::RawRetry;
 pub(super) use service::{
-    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawProtocol, RawReplicaTls, RawService,
+    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
+    RawService,
 };
 pub(super) use split::{RawMirror, RawSticky};
 

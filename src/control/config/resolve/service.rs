@@ -63,10 +63,12 @@ impl Resolver<'_> {
         let retry = self.retry(&raw.retry);
         let split = self.split_settings(raw);
         let deployments = self.deployments(raw, of_deployments);
+        let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
             name: name?,
             compute_type: compute_type?,
             hosts,
+            opens,
             auth: auth?,
             at_expiry: AtExpiry::Finish,
             limits,
