@@ -169,6 +169,11 @@ impl Exchange {
         self.served_by.as_ref().map(ServedBy::service)
     }
 
+    /// The snapshot that the call began with, and the service's place in it.
+    pub fn served_by(&self) -> Option<(&WorkerSnapshot, usize)> {
+        self.served_by.as_ref().map(|by| (&by.snapshot, by.service))
+    }
+
     /// From now on the call lasts only as long as what let the caller in.
     pub fn hold_to(&mut self, grant: Grant) {
         if let Some(by) = &self.served_by {

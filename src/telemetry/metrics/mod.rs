@@ -6,6 +6,7 @@
 //! agree; the number of series is bounded all the same ([`MAX_SERVICES`]).
 
 mod control;
+mod delivery;
 mod family;
 mod histogram;
 mod listener;
@@ -20,6 +21,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
+pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
@@ -165,6 +167,9 @@ impl CountedCollector {
             family::RESPONSE_BYTES,
             family::ATTEMPTS,
             family::IN_FLIGHT,
+            family::RETRIES,
+            family::RETRY_BUDGET_EXHAUSTED,
+            family::MIRRORED,
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
