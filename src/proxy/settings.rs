@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use crate::auth::AuthSettings;
 use crate::catalog::{AtExpiry, ComputeType, Endpoint, ServiceName, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
-use crate::upstream::ReplicaSettings;
+use crate::upstream::{HealthSettings, NamesSettings, ReplicaSettings};
 
 /// One service.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,10 @@ pub struct DeploymentSettings {
     pub replicas: Vec<ReplicaSettings>,
     /// The container's own paths.
     pub paths: EndpointPaths,
+    /// What its replicas must prove before they get calls; `None`: nothing.
+    pub health: Option<HealthSettings>,
+    /// How those that are given by name are found.
+    pub names: NamesSettings,
 }
 
 /// The container's own paths.

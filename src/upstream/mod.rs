@@ -7,8 +7,10 @@
 mod connect;
 mod h1;
 mod h2;
+mod names;
 mod policy;
 mod pool;
+mod probe;
 mod replica;
 mod settings;
 mod url;
@@ -22,8 +24,10 @@ use http::{Request, Response};
 use crate::error::{Error, Kind};
 use crate::wire::Body;
 
+pub use names::{HostAddresses, Hosts, MAX_HOSTS, NamesSettings};
 pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
+pub use probe::{Check, HealthSettings, ProbeSettings, ReadinessSettings, Statuses};
 pub use replica::{InFlightGuard, Replica};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 pub use url::{ReplicaUrl, certificate_name, http_url};

@@ -103,10 +103,12 @@ impl Resolver<'_> {
             health: self.path(&raw.paths.health),
         };
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
+        let health = self.health(raw, &paths.health);
+        let names = self.names(&raw.names);
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths, health, names })
     }
 
-    fn path(&mut self, field: &At<String>) -> PathAndQuery {
+    pub(super) fn path(&mut self, field: &At<String>) -> PathAndQuery {
         EndpointPaths::parse(field).unwrap_or_else(|problem| {
             self.report.error(field.at, problem);
             PathAndQuery::from_static("/")
