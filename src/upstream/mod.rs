@@ -7,11 +7,13 @@
 mod connect;
 mod h1;
 mod h2;
+mod health;
 mod names;
 mod policy;
 mod pool;
 mod probe;
 mod replica;
+mod set;
 mod settings;
 mod url;
 
@@ -24,11 +26,14 @@ use http::{Request, Response};
 use crate::error::{Error, Kind};
 use crate::wire::Body;
 
+pub use connect::{Io, connect_apart};
+pub use health::{AttemptOutcome, Verdict};
 pub use names::{HostAddresses, Hosts, MAX_HOSTS, NamesSettings};
 pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
 pub use probe::{Check, HealthSettings, ProbeSettings, ReadinessSettings, Statuses};
 pub use replica::{InFlightGuard, Replica};
+pub use set::{Choice, ReplicaSet};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 pub use url::{ReplicaUrl, certificate_name, http_url};
 
