@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http_body::Body as _;
 
 use crate::auth::Grant;
+use crate::catalog::Methods;
 use crate::error::{EndedBy, Error, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::Permit;
@@ -80,6 +81,8 @@ pub(super) struct AnswerFacts {
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
     pub deployment: Option<HeaderValue>,
+    /// The methods of what was asked for.
+    pub methods: Methods,
 }
 
 impl Exchange {
@@ -138,6 +141,7 @@ impl Exchange {
                 request_id: headers::id_value(&request_id),
                 allowed_origin: None,
                 deployment: None,
+                methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),

@@ -13,7 +13,8 @@ pub struct NamesSettings {
 
 impl NamesSettings {
     /// Bounds of `refresh`.
-    pub const REFRESH: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60);
+    pub const REFRESH: RangeInclusive<Duration> =
+        Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60);
 }
 
 impl Default for NamesSettings {

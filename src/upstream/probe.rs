@@ -53,9 +53,11 @@ pub enum Check {
     },
 }
 
-/// A real scoring call, POSTed to the container's score path; its answer must be 200 and arrive whole.
+/// A real scoring call; its answer must be 200 and arrive whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadinessSettings {
+    /// The container's own path, POST.
+    pub path: PathAndQuery,
     /// `body` or the content of `body_file`.
     pub body: Bytes,
     /// `content_type` of the body.
@@ -174,13 +176,16 @@ mod tests {
 
     #[test]
     fn statuses_are_single_ones_and_ranges() {
-        let statuses = Statuses::any_of(["200", "300-399", "503 - 503"].map(|it| Statuses::range(it).unwrap()).into());
+        let statuses =
+            Statuses::any_of(["200", "300-399", "503 - 503"].map(|it| Statuses::range(it).unwrap()).into());
         assert_eq!(statuses.to_string(), "200, 300-399, 503");
-        for (status, good) in [(200, true), (201, false), (300, true), (399, true), (400, false), (503, true)] {
+        for (status, good) in [(200, true), (201, false), (300, true), (399, true), (400, false), (503, true)]
+        {
             assert_eq!(statuses.contains(StatusCode::from_u16(status).unwrap()), good, "{status}");
         }
         assert!(Statuses::any_of(vec![]).contains(StatusCode::OK));
-        for bad in ["", "100", "199-200", "600", "299-200", "2xx", "200-", "-200", "200-600", "+200-300-400"] {
+        for bad in ["", "100", "199-200", "600", "299-200", "2xx", "200-", "-200", "200-600", "+200-300-400"]
+        {
             assert!(Statuses::range(bad).is_err(), "{bad}");
         }
     }

@@ -45,6 +45,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth: AuthSettings::Key(KeySettings {
             primary: digest(2 * number),
             secondary: Some(digest(2 * number + 1)),

@@ -71,11 +71,14 @@ impl Default for RawProbe {
     }
 }
 
-/// A scoring call to the container's score path. Exactly one of `body` and `body_file`.
+/// A real scoring call. Exactly one of `body` and `body_file`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Readiness")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawReadiness {
+    /// The container's own path, POST. Default: `paths.score` of the deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<At<String>>,
     /// The body itself, at most 1MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<At<String>>,
@@ -91,6 +94,7 @@ pub(in super::super) struct RawReadiness {
 impl Default for RawReadiness {
     fn default() -> Self {
         Self {
+            path: None,
             body: None,
             body_file: None,
             content_type: At::default_value(ReadinessSettings::DEFAULT_CONTENT_TYPE.to_owned()),

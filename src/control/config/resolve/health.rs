@@ -10,14 +10,15 @@ use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawHealth, RawNames, RawProbe, RawProtocol, RawReadiness};
 use super::Resolver;
 use super::service::durations;
+use crate::proxy::EndpointPaths;
 use crate::upstream::{Check, HealthSettings, NamesSettings, ProbeSettings, ReadinessSettings, Statuses};
 
 impl Resolver<'_> {
-    /// What the replicas of `deployment`, whose own health path is `health`, must prove; `None`: nothing.
+    /// What the replicas of `deployment`, whose own paths are `paths`, must prove; `None`: nothing.
     pub(super) fn health(
         &mut self,
         deployment: &RawDeployment,
-        health: &PathAndQuery,
+        paths: &EndpointPaths,
     ) -> Option<HealthSettings> {
         let raw: &At<RawHealth> = deployment.health.as_ref()?;
         if raw.probe.is_none() && raw.readiness.is_none() {
@@ -27,17 +28,14 @@ impl Resolver<'_> {
             }
             return None;
         }
-        let probe = raw.probe.as_ref().map(|probe| self.probe(probe, deployment.protocol.value, health));
-        let readiness = raw.readiness.as_ref().map(|readiness| self.readiness(readiness));
+        let probe =
+            raw.probe.as_ref().map(|probe| self.probe(probe, deployment.protocol.value, &paths.health));
+        let readiness =
+            raw.readiness.as_ref().map(|readiness| self.readiness(readiness, paths.score.as_ref()));
         Some(HealthSettings { probe, readiness: readiness.flatten() })
     }
 
-    fn probe(
-        &mut self,
-        raw: &At<RawProbe>,
-        protocol: RawProtocol,
-        health: &PathAndQuery,
-    ) -> ProbeSettings {
+    fn probe(&mut self, raw: &At<RawProbe>, protocol: RawProtocol, health: &PathAndQuery) -> ProbeSettings {
         let threshold = ProbeSettings::THRESHOLD;
         ProbeSettings {
             check: self.check(raw, protocol, health),
@@ -63,19 +61,29 @@ impl Resolver<'_> {
         if let (Some(grpc), Some(_)) = (&raw.grpc, &raw.path) {
             self.report.error(grpc.at, "stands beside path; keep one of them");
         }
-        match (&raw.grpc, &raw.path) {
-            (Some(grpc), _) => {
-                if !matches!(protocol, RawProtocol::H2) {
-                    self.report.error(grpc.at, "gRPC is HTTP/2; set protocol: h2 of the deployment");
-                }
-                Check::Grpc { service: grpc.as_str().into() }
-            }
-            (None, Some(path)) => Check::Http { path: self.path(path), expected: Statuses::any_of(expected) },
-            (None, None) => Check::Http { path: health.clone(), expected: Statuses::any_of(expected) },
+        let Some(grpc) = &raw.grpc else {
+            let path = self.path(raw.path.as_ref()).unwrap_or_else(|| health.clone());
+            return Check::Http { path, expected: Statuses::any_of(expected) };
+        };
+        if !matches!(protocol, RawProtocol::H2) {
+            self.report.error(grpc.at, "gRPC is HTTP/2; set protocol: h2 of the deployment");
         }
+        Check::Grpc { service: grpc.as_str().into() }
     }
 
-    fn readiness(&mut self, raw: &At<RawReadiness>) -> Option<ReadinessSettings> {
+    fn readiness(
+        &mut self,
+        raw: &At<RawReadiness>,
+        score: Option<&PathAndQuery>,
+    ) -> Option<ReadinessSettings> {
+        let path = self.path(raw.path.as_ref()).or_else(|| score.cloned());
+        if path.is_none() && raw.path.is_none() {
+            self.report.missing(
+                raw.at,
+                "path",
+                "is missing; which path scores depends on the model here, so write the model's own path",
+            );
+        }
         let timeout = self.duration(&raw.timeout, durations(ReadinessSettings::TIMEOUT));
         let content_type = HeaderValue::from_str(&raw.content_type);
         if content_type.is_err() {
@@ -96,7 +104,7 @@ impl Resolver<'_> {
         if let Err(problem) = ReadinessSettings::check_body(&body) {
             self.report.error(at, problem);
         }
-        Some(ReadinessSettings { body, content_type: content_type.ok()?, timeout })
+        Some(ReadinessSettings { path: path?, body, content_type: content_type.ok()?, timeout })
     }
 
     fn body_file(&mut self, file: &At<String>) -> Option<Bytes> {

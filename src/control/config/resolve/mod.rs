@@ -8,6 +8,7 @@ mod gateway;
 mod health;
 mod listener;
 mod management;
+mod paths;
 mod service;
 mod unbuilt;
 
