@@ -48,20 +48,20 @@ impl<K: Eq + Hash, P: Clone + PartialEq + Send + Sync + 'static> Tasks<K, P> {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.running.retain(|key, running| match wanted.remove(key) {
-            Some(plan) => {
-                let changes = |before: &mut P| {
-                    let differs = *before != plan;
-                    if differs {
-                        *before = plan;
-                    }
-                    differs
-                };
-                running.send_if_modified(changes);
-                // One that has ended by itself (a panic) is started anew the next time.
-                !running.is_closed()
+        self.running.retain(|key, running| {
+            // One that has ended by itself (a panic) is started anew.
+            if running.is_closed() {
+                return false;
             }
-            None => false,
+            let Some(plan) = wanted.remove(key) else { return false };
+            running.send_if_modified(|before| {
+                let differs = *before != plan;
+                if differs {
+                    *before = plan;
+                }
+                differs
+            });
+            true
         });
         for (key, plan) in wanted {
             let plan = watch::Sender::new(plan);
@@ -69,29 +69,31 @@ impl<K: Eq + Hash, P: Clone + PartialEq + Send + Sync + 'static> Tasks<K, P> {
             self.running.insert(key, plan);
         }
     }
-
-    /// Whether there is a task for `key`.
-    pub fn contains(&self, key: &K) -> bool {
-        self.running.contains_key(key)
-    }
 }
 
 /// A task's view of its plan.
 pub(super) struct Plan<P>(watch::Receiver<P>);
 
 impl<P: Clone> Plan<P> {
+    /// As it is now.
+    pub fn now(&self) -> P {
+        self.0.borrow().clone()
+    }
+
     /// Does `work` by the plan as it is, and anew by each new one; returns when the task is not wanted any more. `work` is
     /// dropped where it stands.
-    pub async fn follow(&mut self, mut work: impl AsyncFnMut(P)) {
+    pub async fn follow<F: Future<Output = ()>>(&mut self, work: impl Fn(P) -> F) {
         loop {
             let plan = self.0.borrow_and_update().clone();
-            let changed = async {
-                tokio::select! {
-                    changed = self.0.changed() => changed,
-                    () = async { work(plan).await; std::future::pending().await } => Ok(()),
-                }
+            let working = async {
+                work(plan).await;
+                std::future::pending().await
             };
-            if changed.await.is_err() {
+            let changed = tokio::select! {
+                changed = self.0.changed() => changed,
+                never = working => never,
+            };
+            if changed.is_err() {
                 return;
             }
         }
@@ -128,7 +130,6 @@ mod tests {
         tasks.reconcile(HashMap::from([("b", 2)]), &start);
         assert_eq!(heard.recv().await, Some(0));
         assert_eq!(running.load(Ordering::Relaxed), 1);
-        assert!(tasks.contains(&"b") && !tasks.contains(&"a"));
     }
 
     #[tokio::test]

@@ -61,7 +61,7 @@ pub struct DeploymentSettings {
     /// The container's own paths.
     pub paths: EndpointPaths,
     /// What its replicas must prove before they get calls; `None`: nothing.
-    pub health: Option<HealthSettings>,
+    pub health: Option<Arc<HealthSettings>>,
     /// How those that are given by name are found.
     pub names: NamesSettings,
 }

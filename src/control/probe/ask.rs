@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 
 use super::grpc;
-use crate::telemetry::RequestId;
+use crate::telemetry::record::RequestId;
 use crate::upstream::{Check, Io, ProbeSettings, ReadinessSettings, Replica, ReplicaProtocol, connect_apart};
 
 /// Whom replicas see asking.
