@@ -8,7 +8,7 @@ use crate::auth::{Authenticator, JwksRegistry};
 use crate::limit::Admission;
 use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
 use crate::route::Split;
-use crate::upstream::{Replica, ReplicaSet};
+use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, Verdict};
 
 use super::publish::PublishError;
 
@@ -89,14 +89,16 @@ fn replicas(settings: &DeploymentSettings, before: Option<&Deployment>) -> Arc<R
     let wanted = &settings.replicas;
     let kept = before.map(|before| before.replicas.members());
     let kept = kept.as_deref().unwrap_or_default();
+    // The hosts that one name means stand together.
+    let groups = || kept.chunk_by(|one, next| one.settings() == next.settings());
     if let Some(before) = before
-        && kept.iter().map(|replica| replica.settings()).eq(wanted)
+        && groups().map(|group| group[0].settings()).eq(wanted)
     {
         return Arc::clone(&before.replicas);
     }
-    let members = wanted.iter().map(|wanted| {
-        let kept = kept.iter().find(|kept| kept.settings() == wanted);
-        kept.map_or_else(|| Replica::new(wanted.clone()), Arc::clone)
+    let members = wanted.iter().flat_map(|wanted| {
+        let kept = groups().find(|group| group[0].settings() == wanted);
+        kept.map_or_else(|| vec![new_replica(wanted, settings)], <[_]>::to_vec)
     });
     ReplicaSet::new(members.collect())
 }
@@ -107,4 +109,13 @@ pub(super) fn enact(service: &Service) {
         deployment.admission.set_settings(settings.limits.admission);
         deployment.admission.set_replicas(deployment.replicas.serving());
     }
+}
+
+/// A replica that has to prove something gets no calls until it has.
+fn new_replica(wanted: &ReplicaSettings, settings: &DeploymentSettings) -> Arc<Replica> {
+    let replica = Replica::new(wanted.clone());
+    if settings.health.is_some() {
+        replica.set_verdict(Verdict::Starting);
+    }
+    replica
 }

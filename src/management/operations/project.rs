@@ -13,6 +13,7 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
+use crate::upstream::NamesSettings;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -124,6 +125,8 @@ fn deployment(
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
         paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
+        health: None,
+        names: NamesSettings::default(),
     })
 }
 

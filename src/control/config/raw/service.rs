@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
@@ -251,6 +252,11 @@ pub(in super::super) struct RawDeployment {
     /// TLS towards `https` replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<RawReplicaTls>>,
+    /// What a replica must prove before it gets calls. Absent: nothing, it gets them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<RawHealth>>,
+    /// How replicas that are given by name are found.
+    pub names: At<RawNames>,
 }
 
 /// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.

@@ -155,7 +155,7 @@ impl Resolver<'_> {
 }
 
 /// Bounds in the words of the configuration.
-const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
+pub(super) const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
     RawDuration(*bounds.start())..=RawDuration(*bounds.end())
 }
 
