@@ -9,8 +9,10 @@ use std::time::{Duration, SystemTime};
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
-use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
-use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
+use scoregate::upstream::{
+    AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 use secrecy::ExposeSecret;
 
 use crate::harness::{
@@ -63,6 +65,8 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("green"),
             traffic: 100,

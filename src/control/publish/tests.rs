@@ -8,8 +8,8 @@ use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -59,6 +59,8 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("blue"),
             traffic: 100,

@@ -11,9 +11,9 @@ use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
 use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
-use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::NamesSettings;
+use crate::upstream::{NamesSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -43,6 +43,8 @@ pub(super) fn project(
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments,
     })
 }

@@ -8,6 +8,8 @@ use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
 use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
+use super::retry::RawRetry;
+use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
 use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
@@ -52,6 +54,16 @@ pub(in super::super) struct RawService {
     pub status_mapping: At<RawStatusMapping>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
+    /// How calls are tried again.
+    pub retry: At<RawRetry>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    pub unknown_deployment: At<RawUnknownDeployment>,
+    /// Keeps calls that belong together at one deployment; absent: each call by turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<At<RawSticky>>,
+    /// Copies of calls to another deployment; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<At<RawMirror>>,
     /// Versions of the service, at least one.
     pub deployments: Vec<At<RawDeployment>>,
 }
