@@ -68,8 +68,9 @@ impl ServedBy {
 /// Places taken in the name of this call, given back with it.
 #[derive(Default)]
 struct Held {
-    place: Option<Permit>,
+    // Before the place: whoever gets that next must find room at a replica.
     replica: Option<InFlightGuard>,
+    place: Option<Permit>,
 }
 
 /// What the answer's head carries whoever makes it.
@@ -208,6 +209,11 @@ impl Exchange {
     /// Counts the call as in flight at the replica until it is over.
     pub fn hold_replica(&mut self, guard: InFlightGuard) {
         self.held.replica = Some(guard);
+    }
+
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
     }
 
     /// Where the request body is counted as it arrives.
