@@ -4,12 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use tokio::time::Instant;
 
-use crate::catalog::Endpoint;
 use crate::error::Error;
-use crate::route::Target;
 use crate::upstream::{AttemptOutcome, Choice, Deadlines, Replica};
 use crate::wire::Body;
 
@@ -66,7 +65,7 @@ pub(super) async fn forward(
 
 /// What the choice of a replica depends on, whatever the call.
 pub(super) fn choice(deployment: &Deployment) -> Choice<'static> {
-    Choice { hash: None, tried: &[], per_replica: deployment.admission.settings().per_replica }
+    Choice { hash: None, tried: &[], per_replica: deployment.admission.per_replica() }
 }
 
 /// An attempt that was answered.
@@ -120,17 +119,17 @@ pub(super) async fn attempt(
 pub(super) fn request(
     connection: &ConnectionFacts,
     exchange: &Exchange,
-    (service, deployment): (&Service, &Deployment),
-    (endpoint, target): (Endpoint, &Target),
+    service: &Service,
+    path: PathAndQuery,
     inbound: &mut Inbound,
-) -> Result<Request<Body>, Error> {
+) -> Request<Body> {
     let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
     let mut request = Request::new(body);
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = Uri::from(deployment.paths.upstream(endpoint, target)?);
+    *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
-    Ok(request)
+    request
 }

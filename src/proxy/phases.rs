@@ -57,17 +57,13 @@ pub(super) async fn run(
     check_sizes(service, inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
+    let path = deployment.paths.upstream(endpoint, &target)?;
     admit(deployment, exchange).await?;
     let named = inbound.headers.contains_key(DEPLOYMENT);
-    let mut request =
-        forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
+    let mut request = forward::request(connection, exchange, service, path, inbound);
     if service.mirror.is_some() && !named {
-        mirror::copy(
-            worker,
-            exchange,
-            &mirror::Original { deployment, endpoint, target: &target },
-            &mut request,
-        );
+        let original = mirror::Original { deployment, endpoint, target: &target };
+        mirror::copy(worker, exchange, &original, &mut request);
     }
     let answer = forward::forward(worker, exchange, (service, deployment), request).await?;
     exchange.check_grant()?;
@@ -221,7 +217,7 @@ async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), E
         return Ok(());
     }
     let since = Instant::now();
-    let admitted = deployment.admission.admit().await;
+    let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.record.queue = Some(since.elapsed());
     exchange.hold_place(admitted?);
     Ok(())

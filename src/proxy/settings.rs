@@ -14,7 +14,7 @@ use crate::catalog::{AtExpiry, ComputeType, Endpoint, Profile, ServiceName, Stat
 use crate::error::{Error, Kind};
 use crate::limit::{DeploymentLimits, Limits};
 use crate::route::{OpenPaths, Route, Target};
-use crate::upstream::{ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
 pub use split::{MirrorSettings, SplitSettings};
 
@@ -68,6 +68,10 @@ pub struct DeploymentSettings {
     pub replicas: Vec<ReplicaSettings>,
     /// The container's own paths.
     pub paths: EndpointPaths,
+    /// What its replicas must prove before they get calls; `None`: nothing.
+    pub health: Option<Arc<HealthSettings>>,
+    /// How those that are given by name are found.
+    pub names: NamesSettings,
 }
 
 /// The container's own paths.

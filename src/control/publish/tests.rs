@@ -7,7 +7,7 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
@@ -66,7 +66,12 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             traffic: 100,
             limits: DeploymentLimits {
                 upstream: Deadlines { connect: seconds, first_byte: seconds, idle: seconds },
-                admission: AdmissionSettings { per_replica: Some(4), queue_wait: seconds, queue_length: 10 },
+                admission: AdmissionSettings {
+                    per_replica: Some(4),
+                    chosen_by: ChosenBy::Owner,
+                    queue_wait: seconds,
+                    queue_length: QueueLength::Fixed(10),
+                },
             },
             replicas: vec![ReplicaSettings {
                 origin: Origin { host: format!("{text}.models.svc").into(), port: 5001 },

@@ -8,6 +8,7 @@
 mod control;
 mod delivery;
 mod family;
+mod health;
 mod histogram;
 mod listener;
 mod process;
@@ -23,6 +24,7 @@ use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
 pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
+pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
 pub use services::MAX_SERVICES;
@@ -47,6 +49,7 @@ pub struct Metrics {
     listeners: ListenerFamilies,
     config: ConfigMetrics,
     certificates: CertificateMetrics,
+    health: HealthMetrics,
     store_up: IntGaugeVec,
 }
 
@@ -76,6 +79,7 @@ impl Metrics {
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
             certificates: CertificateMetrics::new(&registry),
+            health: HealthMetrics::new(&registry),
             store_up: family::STORE_UP.gauges(&registry),
             registry,
         })
@@ -115,6 +119,12 @@ impl Metrics {
     #[must_use]
     pub fn certificates(&self) -> &CertificateMetrics {
         &self.certificates
+    }
+
+    /// What the control plane asks about replicas.
+    #[must_use]
+    pub fn health(&self) -> &HealthMetrics {
+        &self.health
     }
 
     /// How the store of the management plane is.

@@ -4,6 +4,7 @@
 //! the schema and by `resolve`. The docs are the descriptions of the published JSON Schema.
 
 mod gateway;
+mod health;
 mod listener;
 mod management;
 mod retry;
@@ -23,6 +24,7 @@ pub(super) use gateway::{
     RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
     RawWorkspace,
 };
+pub(super) use health::{RawHealth, RawNames, RawProbe, RawReadiness};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use super::retry::RawRetry;
 use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
@@ -214,8 +215,10 @@ pub(in super::super) struct RawLimits {
     pub concurrent_requests_per_replica: Option<At<u32>>,
     /// Longest wait for a place, 0s to 10m.
     pub queue_wait: At<RawDuration>,
-    /// How many calls may wait at once, 0 to 1000000.
-    pub queue_length: At<u32>,
+    /// How many calls may wait at once, 0 to 1000000. Default: 1000; for Managed as many as there are places, so that calls
+    /// beyond twice the places are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<At<u32>>,
 }
 
 impl Default for RawLimits {
@@ -232,7 +235,7 @@ impl Default for RawLimits {
             response_write_timeout: duration(client.response_write),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
-            queue_length: At::default_value(replica.admission.queue_length),
+            queue_length: None,
         }
     }
 }
@@ -261,6 +264,11 @@ pub(in super::super) struct RawDeployment {
     /// TLS towards `https` replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<RawReplicaTls>>,
+    /// What a replica must prove before it gets calls. Absent: nothing, it gets them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<RawHealth>>,
+    /// How replicas that are given by name are found.
+    pub names: At<RawNames>,
 }
 
 /// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.

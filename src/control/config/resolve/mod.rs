@@ -5,6 +5,7 @@ mod auth;
 mod deployment;
 mod field;
 mod gateway;
+mod health;
 mod listener;
 mod management;
 mod paths;
