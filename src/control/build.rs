@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::auth::{Authenticator, JwksRegistry};
+use crate::catalog::Replay;
 use crate::limit::Admission;
 use crate::proxy::{
     Deployment, DeploymentSettings, Mirror, MirrorSettings, PreparedCors, Service, ServiceSettings,
 };
 use crate::route::Split;
-use crate::upstream::{Replay, Replica, ReplicaSet, ReplicaSettings, RetryBudget, RetrySettings, Verdict};
+use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, RetryBudget, RetrySettings, Verdict};
 
 use super::publish::PublishError;
 
