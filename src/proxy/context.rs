@@ -10,6 +10,7 @@ use http::HeaderValue;
 use http_body::Body as _;
 
 use crate::auth::Grant;
+use crate::catalog::Methods;
 use crate::error::{EndedBy, Error, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::{Permit, PrincipalId};
@@ -32,6 +33,8 @@ pub(super) struct Exchange {
     worker: Rc<Worker>,
     started: Instant,
     answered: Option<Instant>,
+    /// While the call waits for a place.
+    waits_since: Option<Instant>,
     request_bytes: Rc<Cell<u64>>,
     served_by: Option<ServedBy>,
     /// Only for services that cut answers.
@@ -81,6 +84,8 @@ pub(super) struct AnswerFacts {
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
     pub deployment: Option<HeaderValue>,
+    /// The methods of what was asked for.
+    pub methods: Methods,
 }
 
 impl Exchange {
@@ -139,11 +144,13 @@ impl Exchange {
                 request_id: headers::id_value(&request_id),
                 allowed_origin: None,
                 deployment: None,
+                methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
             started: Instant::now(),
             answered: None,
+            waits_since: None,
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
             validity: None,
@@ -204,6 +211,18 @@ impl Exchange {
         match &self.record.principal {
             Principal::Anonymous => PrincipalId::of(&share_of(self.record.client_address)),
             named => PrincipalId::of(named),
+        }
+    }
+
+    /// The call waits for a place from now on.
+    pub fn begin_wait(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
+    /// The wait for a place is over, however it ended.
+    pub fn end_wait(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.record.queue = Some(since.elapsed());
         }
     }
 
@@ -269,6 +288,8 @@ impl Exchange {
                 Reason::ClientGone
             });
         }
+        // A caller that left while it waited has waited all the same.
+        self.end_wait();
         let now = Instant::now();
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();

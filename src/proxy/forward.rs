@@ -4,17 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 
 use crate::catalog::Endpoint;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::route::Target;
 use crate::upstream::{AttemptOutcome, Choice, Connection};
 use crate::wire::Body;
 
-use super::body::RequestBody;
 use super::context::Exchange;
 use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
 
@@ -88,27 +85,12 @@ pub(super) fn request(
     (endpoint, target): (Endpoint, &Target),
     inbound: &mut Inbound,
 ) -> Result<Request<Body>, Error> {
-    let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
-    let mut request = Request::new(body);
+    let mut request = Request::new(std::mem::take(&mut inbound.body));
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = upstream_uri(deployment.paths.of(endpoint), target)?;
+    *request.uri_mut() = Uri::from(deployment.paths.upstream(endpoint, target)?);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
     Ok(request)
-}
-
-/// The container's own path with the caller's query.
-fn upstream_uri(path: &PathAndQuery, target: &Target) -> Result<Uri, Error> {
-    let query = target.query_with_mark();
-    if query.is_empty() {
-        return Ok(Uri::from(path.clone()));
-    }
-    let mut whole = Vec::with_capacity(path.as_str().len() + query.len());
-    whole.extend_from_slice(path.as_str().as_bytes());
-    whole.extend_from_slice(query);
-    PathAndQuery::from_maybe_shared(Bytes::from(whole))
-        .map(Uri::from)
-        .map_err(|e| Error::new(Kind::Malformed, "the query is not acceptable").with_detail(e))
 }

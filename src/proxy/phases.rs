@@ -2,16 +2,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
 
-use crate::catalog::{AtExpiry, Endpoint};
+use crate::catalog::{AtExpiry, Endpoint, Methods};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::wire::Body;
 
+use super::body::{self, Begin};
 use super::context::Exchange;
 use super::forward;
 use super::headers::DEPLOYMENT;
@@ -36,16 +37,17 @@ pub(super) async fn run(
     let snapshot = worker.snapshot();
     if inbound.method == Method::CONNECT {
         // Its target is no path: nothing below could make sense of it.
-        check_method(&inbound.method)?;
+        check_method(&inbound.method, Methods::GetAndPost)?;
     }
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
-    let (service, endpoint) = route(&snapshot, connection, exchange, inbound.authority.as_ref(), &target)?;
+    let (service, endpoint, target) =
+        route(&snapshot, connection, exchange, inbound.authority.as_ref(), target)?;
     allow_origin(service, exchange, &inbound.headers);
     if let Some(preflight) = preflight(service, inbound) {
         return Ok(Answer::Preflight(preflight));
     }
-    check_method(&inbound.method)?;
+    check_method(&inbound.method, endpoint.methods())?;
     // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
     // learns nothing about limits or deployments.
     let admitted = service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
@@ -54,8 +56,12 @@ pub(super) async fn run(
         exchange.hold_to(admitted.grant);
     }
     check_sizes(service, inbound)?;
+    if let Some(rates) = &service.rates {
+        rates.take(exchange.caller())?;
+    }
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
+    begin_body((service, deployment), endpoint, exchange, &mut inbound.body).await?;
     admit(deployment, exchange).await?;
     let request =
         forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
@@ -83,20 +89,23 @@ impl TlsFacts {
     }
 }
 
+/// The service, what is wanted of it, and the target under it.
 fn route<'a>(
     snapshot: &'a WorkerSnapshot,
     connection: &ConnectionFacts,
     exchange: &mut Exchange,
     authority: Option<&HeaderValue>,
-    target: &Target,
-) -> Result<(&'a Service, Endpoint), Error> {
+    target: Target,
+) -> Result<(&'a Service, Endpoint, Target), Error> {
     let host = Host::parse(authority.map_or(b"", HeaderValue::as_bytes))?;
     if let Some(tls) = &connection.tls {
         tls.check_authority(&host)?;
     }
-    let routed = snapshot.routes.find(&host, target)?;
+    let routed = snapshot.routes.find(&host, &target)?;
     exchange.serve_by(snapshot, routed.service);
-    Ok((&snapshot.services[routed.service], routed.endpoint?))
+    let endpoint = routed.endpoint?;
+    exchange.answer.methods = endpoint.methods();
+    Ok((&snapshot.services[routed.service], endpoint, target.under(routed.prefix)))
 }
 
 fn allow_origin(service: &Service, exchange: &mut Exchange, headers: &HeaderMap) {
@@ -118,16 +127,20 @@ pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Lets pass what services take.
+/// Lets pass what the endpoint takes.
 ///
 /// # Errors
 /// [`Kind::MethodNotAllowed`].
-pub fn check_method(method: &Method) -> Result<(), Error> {
-    if method == Method::GET || method == Method::POST {
-        Ok(())
-    } else {
-        Err(Error::new(Kind::MethodNotAllowed, "services take GET and POST only"))
+pub fn check_method(method: &Method, allowed: Methods) -> Result<(), Error> {
+    if allowed.allow(method.as_str()) {
+        return Ok(());
     }
+    let message = match allowed {
+        Methods::GetAndPost => "services take GET and POST only",
+        Methods::Get => "this path takes GET only",
+        Methods::Post => "this path takes POST only",
+    };
+    Err(Error::new(Kind::MethodNotAllowed, message))
 }
 
 fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
@@ -183,15 +196,36 @@ pub fn no_traffic() -> Error {
     Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
+/// Has a body that is still to come begin, so that nobody holds a place while his body does not. Nothing more of it is read
+/// while the call waits for its place.
+async fn begin_body(
+    (service, deployment): (&Service, &Deployment),
+    endpoint: Endpoint,
+    exchange: &mut Exchange,
+    body: &mut Body,
+) -> Result<(), Error> {
+    if body.is_buffered() {
+        return Ok(());
+    }
+    if let Err(refused) = deployment.admission.check_room(exchange.caller()) {
+        // Before a client that asks first is told to go on.
+        exchange.record.queue = Some(Duration::ZERO);
+        return Err(refused);
+    }
+    // In a gRPC stream the server may be the one to begin.
+    let begin = if endpoint == Endpoint::Grpc { Begin::Unawaited } else { Begin::Awaited };
+    body::prepare(body, begin, service, exchange.request_meter()).await
+}
+
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
     if let Some(permit) = deployment.admission.try_admit() {
         exchange.record.queue = Some(Duration::ZERO);
         exchange.hold_place(permit);
         return Ok(());
     }
-    let since = Instant::now();
+    exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
-    exchange.record.queue = Some(since.elapsed());
+    exchange.end_wait();
     exchange.hold_place(admitted?);
     Ok(())
 }

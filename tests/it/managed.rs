@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
-use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
 use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
 use secrecy::ExposeSecret;
@@ -52,6 +52,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth,
         at_expiry: AtExpiry::Finish,
         limits: Limits {
@@ -59,6 +60,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             header_bytes: 1 << 14,
             request_body: minute,
             response_write: minute,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
@@ -264,7 +266,7 @@ async fn a_replica_of_a_managed_service_is_never_the_gateway_itself() {
     let at = |text, address| {
         let mut settings = managed(text, address, by_keys(KEY, None));
         settings.deployments[0].replicas[0].policy = policy.clone();
-        settings.deployments[0].paths.score = "/metrics".parse().unwrap();
+        settings.deployments[0].paths.score = Some("/metrics".parse().unwrap());
         settings
     };
     let mut by_name = at("named", gateway.observe);

@@ -7,7 +7,7 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
 
@@ -45,6 +45,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth: AuthSettings::Key(KeySettings {
             primary: digest(2 * number),
             secondary: Some(digest(2 * number + 1)),
@@ -55,6 +56,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             header_bytes: 1 << 14,
             request_body: seconds,
             response_write: seconds,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
-use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, ServiceName, ServiceSpec};
-use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
+use crate::catalog::{
+    AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec,
+};
+use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::route::host_problem;
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::route::{OpenPaths, host_problem, score_path_problem};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -31,16 +33,18 @@ pub(super) fn project(
     auth: AuthSettings,
     replicas: &Replicas,
 ) -> Result<ServiceSettings, Refusal> {
+    let deployments = deployments(name, spec, replicas)?;
     Ok(ServiceSettings {
         name: name.clone(),
         compute_type: spec.compute_type,
         hosts: hosts(spec)?,
+        opens: Arc::new(opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
-        deployments: deployments(name, spec, replicas)?,
+        deployments,
     })
 }
 
@@ -121,19 +125,41 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        paths: spec.paths.as_ref().map_or_else(|| Ok(EndpointPaths::default()), |own| paths(&place, own))?,
+        paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
     })
 }
 
-fn paths(place: &str, spec: &PathsSpec) -> Result<EndpointPaths, Refusal> {
+fn paths(place: &str, profile: Profile, spec: Option<&PathsSpec>) -> Result<EndpointPaths, Refusal> {
+    let mut paths = EndpointPaths::of_profile(profile);
+    let Some(spec) = spec else { return Ok(paths) };
     let path = |field: &str, text: &str| {
         EndpointPaths::parse(text)
             .map_err(|problem| Refusal::invalid(format!("{place}.paths.{field}"), problem))
     };
-    Ok(EndpointPaths {
-        score: path("score", &spec.score)?,
-        swagger: path("swagger", &spec.swagger)?,
-        health: path("health", &spec.health)?,
+    if let Some(score) = &spec.score {
+        paths.score = Some(path("score", score)?);
+    }
+    if let Some(swagger) = &spec.swagger {
+        paths.swagger = Some(path("swagger", swagger)?);
+    }
+    if let Some(health) = &spec.health {
+        paths.health = path("health", health)?;
+    }
+    Ok(paths)
+}
+
+fn opens(spec: &ServiceSpec, deployments: &[DeploymentSettings]) -> Result<OpenPaths, Refusal> {
+    at_most("score_paths", spec.score_paths.len(), OpenPaths::MOST)?;
+    for (i, path) in spec.score_paths.iter().enumerate() {
+        if let Some(problem) = score_path_problem(path, &spec.score_paths[..i]) {
+            return Err(Refusal::invalid(format!("score_paths[{i}]"), problem));
+        }
+    }
+    Ok(OpenPaths {
+        profile: spec.profile,
+        score_paths: spec.score_paths.iter().map(|path| path.as_str().into()).collect(),
+        grpc: Box::default(),
+        profile_grpc: proxy::all_speak_h2(deployments),
     })
 }
 
@@ -142,7 +168,17 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
     if let Some(size) = spec.body_bytes {
         limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
     }
+    let rate = |field: &str, spec: Option<RateSpec>| spec.map(|spec| rate(field, spec)).transpose();
+    limits.rates.service = rate("limits.rate", spec.rate)?;
+    limits.rates.per_principal = rate("limits.rate_per_principal", spec.rate_per_principal)?;
     Ok(limits)
+}
+
+fn rate(field: &str, spec: RateSpec) -> Result<RateSettings, Refusal> {
+    let per_second = format!("{field}.requests_per_second");
+    let per_second = within(&per_second, spec.requests_per_second, &RateSettings::PER_SECOND)?;
+    let burst = spec.burst.map(|burst| within(&format!("{field}.burst"), burst, &RateSettings::BURST));
+    Ok(RateSettings::new(per_second, burst.transpose()?))
 }
 
 /// The service's limits with the deployment's own over them.
@@ -156,6 +192,16 @@ fn deployment_limits(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
         ));
+    }
+    for (field, rate) in [("rate", own.limits.rate), ("rate_per_principal", own.limits.rate_per_principal)] {
+        if rate.is_some() {
+            return Err(Refusal::invalid(
+                format!("{place}.limits.{field}"),
+                format!(
+                    "a rate is judged before the deployment is chosen; set limits.{field} of the service instead"
+                ),
+            ));
+        }
     }
     let mut limits = DeploymentLimits::default();
     limits.admission.queue_length = QueueLength::default_of(service.compute_type);
@@ -298,6 +344,8 @@ mod tests {
             ("limits.scoring_timeout_ms", json!(86_400_001)),
             ("limits.queue_wait_ms", json!(600_001)),
             ("limits.concurrent_requests_per_replica", json!(0)),
+            ("limits.queue_length", json!(1_000_001)),
+            ("deployments.blue.limits.rate", json!({"requests_per_second": 1})),
             ("deployments.blue.limits.idle_timeout_ms", json!(u64::MAX)),
             ("deployments.blue.limits.body_bytes", json!(1)),
             ("deployments.blue.traffic", json!(101)),

@@ -6,6 +6,7 @@
 mod gateway;
 mod listener;
 mod management;
+mod rate;
 mod service;
 mod unbuilt;
 
@@ -25,8 +26,10 @@ pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersi
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
+pub(super) use rate::RawRate;
 pub(super) use service::{
-    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawProtocol, RawReplicaTls, RawService,
+    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
+    RawService,
 };
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the

@@ -7,7 +7,8 @@ use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
 use super::listener::RawCertificate;
-use crate::catalog::{AuthMode, ComputeType, StatusMapping};
+use super::rate::RawRate;
+use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
 /// One service. It is reached by its hosts and, whatever its compute type, by path `/api/v1/service/NAME/score`.
@@ -38,6 +39,15 @@ pub(in super::super) struct RawService {
     /// Cross-origin rules; absent: no CORS headers and no preflight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<At<RawCors>>,
+    /// The kind of server in its containers: decides which of its paths are open and the defaults of `paths`.
+    pub profile: At<Profile>,
+    /// Further paths of the containers that callers may use, each passed on as it is; at most 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score_paths: Vec<At<String>>,
+    /// gRPC services that are open, `package.Service`, or single methods of one, `package.Service/Method`; at most 100.
+    /// The replicas' `protocol` must be `h2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc: Vec<At<String>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
     /// Sizes and waits.
@@ -197,6 +207,13 @@ pub(in super::super) struct RawLimits {
     /// beyond twice the places are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_length: Option<At<u32>>,
+    /// How many calls of all callers together in a time. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<At<RawRate>>,
+    /// How many calls of each caller in a time: of each key, of each subject of tokens, or with `auth: none` of each client
+    /// address (the /64 network of an IPv6 one). Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_principal: Option<At<RawRate>>,
 }
 
 impl Default for RawLimits {
@@ -214,6 +231,8 @@ impl Default for RawLimits {
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
             queue_length: None,
+            rate: None,
+            rate_per_principal: None,
         }
     }
 }
@@ -244,24 +263,21 @@ pub(in super::super) struct RawDeployment {
     pub tls: Option<At<RawReplicaTls>>,
 }
 
-/// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Paths")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawPaths {
-    /// The model itself.
-    pub score: At<String>,
+    /// The model itself. Default: `/score`, `/invocations` (mlflow), `/v1/chat/completions` (openai); no default for
+    /// kserve-v2, triton and torchserve, where it depends on the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<At<String>>,
     /// Its description.
-    pub swagger: At<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swagger: Option<At<String>>,
     /// Whether the container is there.
-    pub health: At<String>,
-}
-
-impl Default for RawPaths {
-    fn default() -> Self {
-        let path = |path: &str| At::default_value(path.to_owned());
-        Self { score: path("/score"), swagger: path("/swagger.json"), health: path("/") }
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<String>>,
 }
 
 /// HTTP version spoken to replicas.

@@ -7,6 +7,8 @@ mod field;
 mod gateway;
 mod listener;
 mod management;
+mod paths;
+mod rate;
 mod service;
 mod unbuilt;
 

@@ -61,10 +61,12 @@ impl Resolver<'_> {
         let (limits, of_deployments) = self.limits(&raw.limits, compute_type);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
         let deployments = self.deployments(raw, of_deployments);
+        let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
             name: name?,
             compute_type: compute_type?,
             hosts,
+            opens,
             auth: auth?,
             at_expiry: AtExpiry::Finish,
             limits,
@@ -98,6 +100,7 @@ impl Resolver<'_> {
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             request_body: self.duration(&raw.request_body_timeout, durations(Limits::WAITS)),
             response_write: self.duration(&raw.response_write_timeout, durations(Limits::WAITS)),
+            rates: self.rates(raw),
         };
         let of_deployments = DeploymentLimits {
             upstream: Deadlines {
