@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::auth::{Authenticator, JwksRegistry};
-use crate::limit::Admission;
+use crate::limit::{Admission, Rates};
 use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
 use crate::route::Split;
 use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, Verdict};
@@ -42,6 +42,7 @@ pub(super) fn service(
     Ok(Arc::new(Service {
         authenticator,
         cors,
+        rates: Rates::new(&settings.limits.rates, before.and_then(|before| before.rates.as_ref())),
         deployments: deployments.collect(),
         split: Split::new(&percents),
         metrics: metrics.map_or_else(OnceLock::new, |metrics| OnceLock::from(Arc::clone(metrics))),

@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     worker: Rc<Worker>,
     started: Instant,
     answered: Option<Instant>,
+    /// While the call waits for a place.
+    waits_since: Option<Instant>,
     request_bytes: Rc<Cell<u64>>,
     served_by: Option<ServedBy>,
     /// Only for services that cut answers.
@@ -148,6 +150,7 @@ impl Exchange {
             worker: Rc::clone(worker),
             started: Instant::now(),
             answered: None,
+            waits_since: None,
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
             validity: None,
@@ -208,6 +211,18 @@ impl Exchange {
         match &self.record.principal {
             Principal::Anonymous => PrincipalId::of(&share_of(self.record.client_address)),
             named => PrincipalId::of(named),
+        }
+    }
+
+    /// The call waits for a place from now on.
+    pub fn begin_wait(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
+    /// The wait for a place is over, however it ended.
+    pub fn end_wait(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.record.queue = Some(since.elapsed());
         }
     }
 
@@ -273,6 +288,8 @@ impl Exchange {
                 Reason::ClientGone
             });
         }
+        // A caller that left while it waited has waited all the same.
+        self.end_wait();
         let now = Instant::now();
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();

@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::upstream::{AttemptOutcome, Choice, Connection};
 use crate::wire::Body;
 
-use super::body::RequestBody;
 use super::context::Exchange;
 use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
 
@@ -85,8 +84,7 @@ pub(super) fn request(
     path: PathAndQuery,
     inbound: &mut Inbound,
 ) -> Request<Body> {
-    let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
-    let mut request = Request::new(body);
+    let mut request = Request::new(std::mem::take(&mut inbound.body));
     *request.method_mut() = inbound.method.clone();
     *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
