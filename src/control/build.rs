@@ -27,10 +27,9 @@ pub(super) fn service(
         return Ok(Arc::clone(before));
     }
     let authenticator = authenticator(settings, before, jwks)?;
-    let deployments = settings.deployments.iter().map(|settings| {
-        let mut all = before.into_iter().flat_map(|service| &service.deployments);
-        let before = all.find(|before| *before.name == *settings.name.as_str());
-        deployment(settings, before)
+    let deployments = settings.deployments.iter().map(|deployment| {
+        let before = before.and_then(|before| Before::of(before, deployment));
+        self::deployment((settings, deployment), before)
     });
     let percents: Vec<u8> = settings.deployments.iter().map(|deployment| deployment.traffic).collect();
     let cors = settings.cors.as_ref();
@@ -47,6 +46,29 @@ pub(super) fn service(
         metrics: metrics.map_or_else(OnceLock::new, |metrics| OnceLock::from(Arc::clone(metrics))),
         settings: Arc::clone(settings),
     }))
+}
+
+/// The sets of replicas of a service that is published now decide over their replicas.
+pub(super) fn take_charge(service: &Service) {
+    for deployment in &service.deployments {
+        deployment.replicas.take_charge(|_serving| {});
+    }
+}
+
+/// A deployment as it runs and what it was built from.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    settings: &'a DeploymentSettings,
+    running: &'a Deployment,
+}
+
+impl<'a> Before<'a> {
+    /// The deployment of the same name.
+    fn of(service: &'a Service, settings: &DeploymentSettings) -> Option<Self> {
+        let both = service.settings.deployments.iter().zip(&service.deployments);
+        let mut both = both.map(|(settings, running)| Self { settings, running });
+        both.find(|before| before.settings.name == settings.name)
+    }
 }
 
 /// What was verified under the same settings counts on; under any others everything is verified anew.
@@ -68,16 +90,16 @@ fn authenticator(
 
 /// Replicas and the places of a deployment live on while their settings stay the same, so that a change neither loses
 /// count of the calls in flight nor lets in more than the limit.
-fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
-    let replicas = replicas(settings, before);
-    let members = replicas.members().len();
-    let kept = before.filter(|before| {
-        before.admission.settings() == &settings.limits.admission
-            && before.replicas.members().len() == members
-    });
+fn deployment(
+    (service, settings): (&ServiceSettings, &DeploymentSettings),
+    before: Option<Before<'_>>,
+) -> Deployment {
+    let replicas = replicas((service, settings), before);
+    let kept = before.filter(|before| before.running.admission.settings() == &settings.limits.admission);
+    let kept = kept.filter(|before| before.settings.replicas.len() == settings.replicas.len());
     let admission = match kept {
-        Some(before) => Arc::clone(&before.admission),
-        None => Arc::new(Admission::new(settings.limits.admission, members)),
+        Some(before) => Arc::clone(&before.running.admission),
+        None => Arc::new(Admission::new(settings.limits.admission, settings.replicas.len())),
     };
     Deployment {
         name: settings.name.shared(),
@@ -89,18 +111,23 @@ fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Dep
     }
 }
 
-fn replicas(settings: &DeploymentSettings, before: Option<&Deployment>) -> Arc<ReplicaSet> {
-    let wanted = &settings.replicas;
-    let kept = before.map(|before| before.replicas.members());
-    let kept = kept.as_deref().unwrap_or_default();
-    if let Some(before) = before
-        && kept.iter().map(|replica| replica.settings()).eq(wanted)
-    {
-        return Arc::clone(&before.replicas);
+/// The set that was there, if nothing about it has changed; else a new one, with those replicas that stay.
+fn replicas(
+    (service, settings): (&ServiceSettings, &DeploymentSettings),
+    before: Option<Before<'_>>,
+) -> Arc<ReplicaSet> {
+    let Some(Before { settings: old, running }) = before else {
+        let members = settings.replicas.iter().cloned().map(Replica::new);
+        let name = format!("{}/{}", service.name, settings.name);
+        return ReplicaSet::new(name, settings.balancing.clone(), members.collect());
+    };
+    if old.replicas == settings.replicas && old.balancing == settings.balancing {
+        return Arc::clone(&running.replicas);
     }
-    let members = wanted.iter().map(|wanted| {
+    let kept = running.replicas.members();
+    let members = settings.replicas.iter().map(|wanted| {
         let kept = kept.iter().find(|kept| kept.settings() == wanted);
         kept.map_or_else(|| Replica::new(wanted.clone()), Arc::clone)
     });
-    ReplicaSet::new(members.collect())
+    ReplicaSet::in_place_of(&running.replicas, settings.balancing.clone(), members.collect())
 }

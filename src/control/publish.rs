@@ -156,6 +156,8 @@ impl Publisher {
     fn swap(&self, sources: &mut Sources) -> u64 {
         let generation = self.generation() + 1;
         let retired = self.published.swap(Arc::new(sources.snapshot(generation)));
+        // Now that nothing can fail any more: replicas that stay have belonged to the old sets till here.
+        self.published.load().services.iter().for_each(|service| build::take_charge(service));
         sources.retired.push(retired);
         sources.reap();
         generation

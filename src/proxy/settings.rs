@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use crate::auth::AuthSettings;
 use crate::catalog::{AtExpiry, ComputeType, Endpoint, ServiceName, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
-use crate::upstream::ReplicaSettings;
+use crate::upstream::{BalancingSettings, ReplicaSettings};
 
 /// One service.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,8 @@ pub struct DeploymentSettings {
     pub limits: DeploymentLimits,
     /// At least one.
     pub replicas: Vec<ReplicaSettings>,
+    /// How they share the calls.
+    pub balancing: BalancingSettings,
     /// The container's own paths.
     pub paths: EndpointPaths,
 }

@@ -10,7 +10,9 @@ use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, Signing
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, DeploymentLimits, Limits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
-use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use scoregate::upstream::{
+    AddressPolicy, BalancingSettings, Deadlines, Origin, ReplicaProtocol, ReplicaSettings,
+};
 use secrecy::ExposeSecret;
 
 use crate::harness::{
@@ -75,6 +77,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

@@ -13,6 +13,7 @@ use crate::limit::{DeploymentLimits, Limits};
 use crate::management::Refusal;
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::host_problem;
+use crate::upstream::BalancingSettings;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -119,6 +120,7 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, &service.1.limits, &spec.limits)?,
         replicas: replicas.find(&place, service, spec)?,
+        balancing: BalancingSettings::default(),
         paths: spec.paths.as_ref().map_or_else(|| Ok(EndpointPaths::default()), |own| paths(&place, own))?,
     })
 }

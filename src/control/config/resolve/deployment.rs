@@ -9,7 +9,9 @@ use super::field::Taken;
 use crate::limit::DeploymentLimits;
 use crate::proxy::{DeploymentSettings, EndpointPaths};
 use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
-use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
+use crate::upstream::{
+    self, BalancingSettings, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl,
+};
 
 impl Resolver<'_> {
     /// The deployments of a service, each with the service's `limits`.
@@ -103,7 +105,8 @@ impl Resolver<'_> {
             health: self.path(&raw.paths.health),
         };
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
+        let balancing = BalancingSettings::default();
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, balancing, paths })
     }
 
     fn path(&mut self, field: &At<String>) -> PathAndQuery {
