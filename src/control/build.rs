@@ -8,7 +8,7 @@ use crate::auth::{Authenticator, JwksRegistry};
 use crate::limit::Admission;
 use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
 use crate::route::Split;
-use crate::upstream::{Replica, ReplicaSet};
+use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, Verdict};
 
 use super::publish::PublishError;
 
@@ -48,13 +48,6 @@ pub(super) fn service(
     }))
 }
 
-/// The sets of replicas of a service that is published now decide over their replicas.
-pub(super) fn take_charge(service: &Service) {
-    for deployment in &service.deployments {
-        deployment.replicas.take_charge(|_serving| {});
-    }
-}
-
 /// A deployment as it runs and what it was built from.
 #[derive(Clone, Copy)]
 struct Before<'a> {
@@ -88,18 +81,17 @@ fn authenticator(
         .map_err(|error| PublishError::Auth(settings.name.clone(), error))
 }
 
-/// Replicas and the places of a deployment live on while their settings stay the same, so that a change neither loses
-/// count of the calls in flight nor lets in more than the limit.
+/// Replicas live on while their settings stay the same, and the places for as long as there is a deployment of the name, so
+/// that a change neither loses count of the calls in flight nor lets in more than the limit. [`enact`] changes the places:
+/// what is built may still not be published.
 fn deployment(
     (service, settings): (&ServiceSettings, &DeploymentSettings),
     before: Option<Before<'_>>,
 ) -> Deployment {
     let replicas = replicas((service, settings), before);
-    let kept = before.filter(|before| before.running.admission.settings() == &settings.limits.admission);
-    let kept = kept.filter(|before| before.settings.replicas.len() == settings.replicas.len());
-    let admission = match kept {
+    let admission = match before {
         Some(before) => Arc::clone(&before.running.admission),
-        None => Arc::new(Admission::new(settings.limits.admission, settings.replicas.len())),
+        None => Arc::new(Admission::new(settings.limits.admission, replicas.serving())),
     };
     Deployment {
         name: settings.name.shared(),
@@ -117,7 +109,7 @@ fn replicas(
     before: Option<Before<'_>>,
 ) -> Arc<ReplicaSet> {
     let Some(Before { settings: old, running }) = before else {
-        let members = settings.replicas.iter().cloned().map(Replica::new);
+        let members = settings.replicas.iter().map(|wanted| new_replica(wanted, settings));
         let name = format!("{}/{}", service.name, settings.name);
         return ReplicaSet::new(name, settings.balancing.clone(), members.collect());
     };
@@ -125,9 +117,32 @@ fn replicas(
         return Arc::clone(&running.replicas);
     }
     let kept = running.replicas.members();
-    let members = settings.replicas.iter().map(|wanted| {
-        let kept = kept.iter().find(|kept| kept.settings() == wanted);
-        kept.map_or_else(|| Replica::new(wanted.clone()), Arc::clone)
+    let members = settings.replicas.iter().flat_map(|wanted| {
+        // Several, where a name means several hosts.
+        let mut own: Vec<_> = kept.iter().filter(|kept| kept.settings() == wanted).cloned().collect();
+        if own.is_empty() {
+            own.push(new_replica(wanted, settings));
+        }
+        own
     });
     ReplicaSet::in_place_of(&running.replicas, settings.balancing.clone(), members.collect())
+}
+
+/// Puts into effect what of a published service is not in the snapshot, since it outlives that: limits, and which set of
+/// replicas decides over them.
+pub(super) fn enact(service: &Service) {
+    for (settings, deployment) in service.settings.deployments.iter().zip(&service.deployments) {
+        deployment.admission.set_settings(settings.limits.admission);
+        let admission = Arc::clone(&deployment.admission);
+        deployment.replicas.take_charge(move |serving| admission.set_replicas(serving));
+    }
+}
+
+/// A replica that has to prove something gets no calls until it has.
+fn new_replica(wanted: &ReplicaSettings, settings: &DeploymentSettings) -> Arc<Replica> {
+    let replica = Replica::new(wanted.clone());
+    if settings.health.is_some() {
+        replica.set_verdict(Verdict::Starting);
+    }
+    replica
 }
