@@ -226,6 +226,11 @@ async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), E
     exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.end_wait();
-    exchange.hold_place(admitted?);
+    match admitted {
+        Ok(permit) => exchange.hold_place(permit),
+        // No replica, no place; yet the choice of a replica lets a call through now and then to see whether one is back.
+        Err(error) if error.kind == Kind::NoReadyReplica => {}
+        Err(error) => return Err(error),
+    }
     Ok(())
 }

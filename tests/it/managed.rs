@@ -86,6 +86,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

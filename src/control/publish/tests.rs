@@ -9,7 +9,7 @@ use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -80,6 +80,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }
