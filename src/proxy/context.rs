@@ -173,6 +173,11 @@ impl Exchange {
         self.served_by.as_ref().map(ServedBy::service)
     }
 
+    /// The snapshot that the call began with, and the service's place in it.
+    pub fn served_by(&self) -> Option<(&WorkerSnapshot, usize)> {
+        self.served_by.as_ref().map(|by| (&by.snapshot, by.service))
+    }
+
     /// From now on the call lasts only as long as what let the caller in.
     pub fn hold_to(&mut self, grant: Grant) {
         if let Some(by) = &self.served_by {
@@ -234,6 +239,11 @@ impl Exchange {
     /// Counts the call as in flight at the replica until it is over.
     pub fn hold_replica(&mut self, guard: InFlightGuard) {
         self.held.replica = Some(guard);
+    }
+
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
     }
 
     /// Where the request body is counted as it arrives.
