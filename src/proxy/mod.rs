@@ -12,6 +12,7 @@ mod respond;
 mod serve;
 mod settings;
 mod snapshot;
+mod usage;
 mod validity;
 mod worker;
 

@@ -164,6 +164,8 @@ impl CountedCollector {
             family::REQUEST_BYTES,
             family::RESPONSE_BYTES,
             family::ATTEMPTS,
+            family::TOKENS,
+            family::USAGE_UNREAD,
             family::IN_FLIGHT,
             family::RECORDS,
             family::RECORDS_QUEUED,
