@@ -26,7 +26,7 @@ pub(super) async fn forward(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
-    let per_replica = deployment.admission.settings().per_replica;
+    let per_replica = deployment.admission.per_replica();
     // Empty, and so without an allocation, but for calls that failed somewhere.
     let mut tried = Vec::new();
     loop {

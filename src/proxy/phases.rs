@@ -198,7 +198,7 @@ async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), E
         return Ok(());
     }
     let since = Instant::now();
-    let admitted = deployment.admission.admit().await;
+    let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.record.queue = Some(since.elapsed());
     exchange.hold_place(admitted?);
     Ok(())
