@@ -10,7 +10,9 @@ use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, Signing
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, DeploymentLimits, Limits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
-use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use scoregate::upstream::{
+    AddressPolicy, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings,
+};
 use secrecy::ExposeSecret;
 
 use crate::harness::{
@@ -77,6 +79,8 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 policy: None,
             }],
             paths: EndpointPaths::default(),
+            health: None,
+            names: NamesSettings::default(),
         }],
     }
 }

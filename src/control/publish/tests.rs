@@ -9,7 +9,7 @@ use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use crate::upstream::{Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -73,6 +73,8 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 policy: None,
             }],
             paths: EndpointPaths::default(),
+            health: None,
+            names: NamesSettings::default(),
         }],
     }
 }
