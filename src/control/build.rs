@@ -66,18 +66,14 @@ fn authenticator(
         .map_err(|error| PublishError::Auth(settings.name.clone(), error))
 }
 
-/// Replicas and the places of a deployment live on while their settings stay the same, so that a change neither loses
-/// count of the calls in flight nor lets in more than the limit.
+/// Replicas live on while their settings stay the same, and the places for as long as there is a deployment of the name, so
+/// that a change neither loses count of the calls in flight nor lets in more than the limit. [`enact`] changes the places:
+/// what is built may still not be published.
 fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
     let replicas = replicas(settings, before);
-    let members = replicas.members().len();
-    let kept = before.filter(|before| {
-        before.admission.settings() == &settings.limits.admission
-            && before.replicas.members().len() == members
-    });
-    let admission = match kept {
+    let admission = match before {
         Some(before) => Arc::clone(&before.admission),
-        None => Arc::new(Admission::new(settings.limits.admission, members)),
+        None => Arc::new(Admission::new(settings.limits.admission, replicas.serving())),
     };
     Deployment {
         name: settings.name.shared(),
@@ -105,6 +101,14 @@ fn replicas(settings: &DeploymentSettings, before: Option<&Deployment>) -> Arc<R
         kept.map_or_else(|| vec![new_replica(wanted, settings)], <[_]>::to_vec)
     });
     ReplicaSet::new(members.collect())
+}
+
+/// Puts into effect what of a published service is not in the snapshot: limits that outlive it.
+pub(super) fn enact(service: &Service) {
+    for (settings, deployment) in service.settings.deployments.iter().zip(&service.deployments) {
+        deployment.admission.set_settings(settings.limits.admission);
+        deployment.admission.set_replicas(deployment.replicas.serving());
+    }
 }
 
 /// A replica that has to prove something gets no calls until it has.

@@ -163,7 +163,9 @@ impl Publisher {
 
     fn swap(&self, sources: &mut Sources) -> u64 {
         let generation = self.generation() + 1;
-        let retired = self.published.swap(Arc::new(sources.snapshot(generation)));
+        let snapshot = Arc::new(sources.snapshot(generation));
+        let retired = self.published.swap(Arc::clone(&snapshot));
+        snapshot.services.iter().for_each(|service| build::enact(service));
         sources.retired.push(retired);
         sources.reap();
         self.topology.changed();

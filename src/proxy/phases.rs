@@ -57,9 +57,9 @@ pub(super) async fn run(
     check_sizes(service, inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
+    let path = deployment.paths.upstream(endpoint, &target)?;
     admit(deployment, exchange).await?;
-    let request =
-        forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
+    let request = forward::request(connection, exchange, service, path, inbound);
     let answer = forward::forward(worker, exchange, deployment, request).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))
@@ -198,7 +198,7 @@ async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), E
         return Ok(());
     }
     let since = Instant::now();
-    let admitted = deployment.admission.admit().await;
+    let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.record.queue = Some(since.elapsed());
     exchange.hold_place(admitted?);
     Ok(())

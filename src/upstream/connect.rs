@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
@@ -135,6 +137,22 @@ impl Io {
                 .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte))
                 .is_pending(),
         }
+    }
+
+    /// The same, also of what has arrived since the reactor last looked: a close is known to the kernel before it is
+    /// known here, for as long as other tasks keep this thread busy. Costs a system call. Of TLS, what has arrived
+    /// meanwhile cannot be told from a close, so it counts as one.
+    pub(super) fn is_surely_quiet(&mut self) -> bool {
+        if !self.is_quiet() {
+            return false;
+        }
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // The socket does not block.
+        let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

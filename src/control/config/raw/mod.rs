@@ -7,7 +7,9 @@ mod gateway;
 mod health;
 mod listener;
 mod management;
+mod retry;
 mod service;
+mod split;
 mod unbuilt;
 
 use std::borrow::Cow;
@@ -27,10 +29,12 @@ pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersi
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
+pub(super) use retry::RawRetry;
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
     RawService,
 };
+pub(super) use split::{RawMirror, RawSticky};
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the
 /// configuration file. A single value can be overridden by an environment variable `SCOREGATE__SECTION__KEY`, an item of

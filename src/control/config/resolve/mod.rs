@@ -9,7 +9,9 @@ mod health;
 mod listener;
 mod management;
 mod paths;
+mod retry;
 mod service;
+mod split;
 mod unbuilt;
 
 use std::collections::BTreeMap;
