@@ -85,6 +85,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
             health: None,
             names: NamesSettings::default(),

@@ -10,7 +10,7 @@ use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::upstream::{
-    Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+    BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
 };
 
 /// A configuration whose services have these names and hosts.
@@ -81,6 +81,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
             health: None,
             names: NamesSettings::default(),
