@@ -63,7 +63,8 @@ impl Publisher {
             retired: vec![],
         };
         let published = Arc::new(ArcSwap::from_pointee(nothing));
-        let publisher = Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
+        let publisher =
+            Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
         publisher.publish(config)?;
         Ok(publisher)
     }
@@ -164,6 +165,7 @@ impl Publisher {
         let generation = self.generation() + 1;
         let snapshot = Arc::new(sources.snapshot(generation));
         let retired = self.published.swap(Arc::clone(&snapshot));
+        // Now that nothing can fail any more: what lives on has belonged to the old snapshot till here.
         snapshot.services.iter().for_each(|service| build::enact(service));
         sources.retired.push(retired);
         sources.reap();

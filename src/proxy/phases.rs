@@ -200,6 +200,11 @@ async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), E
     let since = Instant::now();
     let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.record.queue = Some(since.elapsed());
-    exchange.hold_place(admitted?);
+    match admitted {
+        Ok(permit) => exchange.hold_place(permit),
+        // No replica, no place; yet the choice of a replica lets a call through now and then to see whether one is back.
+        Err(error) if error.kind == Kind::NoReadyReplica => {}
+        Err(error) => return Err(error),
+    }
     Ok(())
 }

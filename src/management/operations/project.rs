@@ -13,7 +13,7 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{NamesSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, NamesSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -126,6 +126,7 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
+        balancing: BalancingSettings::default(),
         paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
         health: None,
         names: NamesSettings::default(),
