@@ -25,7 +25,8 @@ async def play(run, seconds):
     records = run.records_of(calls)
     return {"calls": len(calls), "outcomes": outcomes(calls), "attempts": attempts,
             "clean_ends": sum(not it.fault for it in calls),
-            "cut_in_record": sum(told(it, record) for it, record in zip(calls, records))}
+            "cut_in_record": sum(told(it, record) for it, record in zip(calls, records)),
+            "other_records": [record for it, record in zip(calls, records) if not told(it, record)][:3]}
 
 
 def told(call, record):
