@@ -1,6 +1,7 @@
 //! The exchange: what is known of one call while it is under way, and the guard that leaves its record behind.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
@@ -9,9 +10,10 @@ use http::HeaderValue;
 use http_body::Body as _;
 
 use crate::auth::Grant;
+use crate::catalog::Methods;
 use crate::error::{EndedBy, Error, Reason};
 use crate::lifecycle::Phase;
-use crate::limit::Permit;
+use crate::limit::{Permit, PrincipalId};
 use crate::telemetry::InFlight;
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
 use crate::upstream::InFlightGuard;
@@ -80,6 +82,8 @@ pub(super) struct AnswerFacts {
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
     pub deployment: Option<HeaderValue>,
+    /// The methods of what was asked for.
+    pub methods: Methods,
 }
 
 impl Exchange {
@@ -138,6 +142,7 @@ impl Exchange {
                 request_id: headers::id_value(&request_id),
                 allowed_origin: None,
                 deployment: None,
+                methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
@@ -194,6 +199,15 @@ impl Exchange {
         match (&mut self.validity, &self.served_by) {
             (Some(validity), Some(by)) => validity.poll_ended(cx, &self.worker, by.service()),
             _ => Poll::Pending,
+        }
+    }
+
+    /// Who calls, as whoever shares something out among callers tells them apart: a token's subject, one of the service's
+    /// keys, or else the client's address. Each key is a caller of its own.
+    pub fn caller(&self) -> PrincipalId {
+        match &self.record.principal {
+            Principal::Anonymous => PrincipalId::of(&share_of(self.record.client_address)),
+            named => PrincipalId::of(named),
         }
     }
 
@@ -283,6 +297,15 @@ impl Drop for Exchange {
             None => self.worker.metrics.unrouted().observe(&self.record),
         }
         self.worker.records.write(&self.record);
+    }
+}
+
+/// The part of an address that one client has: all of an IPv4 address, the network of an IPv6 address, of which it can have
+/// any number (RFC 6177).
+fn share_of(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

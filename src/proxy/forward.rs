@@ -4,13 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 
-use crate::catalog::Endpoint;
-use crate::error::{Error, Kind};
-use crate::route::Target;
+use crate::error::Error;
 use crate::upstream::{AttemptOutcome, Choice, Connection};
 use crate::wire::Body;
 
@@ -29,7 +26,7 @@ pub(super) async fn forward(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
-    let per_replica = deployment.admission.settings().per_replica;
+    let per_replica = deployment.admission.per_replica();
     // Empty, and so without an allocation, but for calls that failed somewhere.
     let mut tried = Vec::new();
     loop {
@@ -84,31 +81,17 @@ pub(super) async fn forward(
 pub(super) fn request(
     connection: &ConnectionFacts,
     exchange: &Exchange,
-    (service, deployment): (&Service, &Deployment),
-    (endpoint, target): (Endpoint, &Target),
+    service: &Service,
+    path: PathAndQuery,
     inbound: &mut Inbound,
-) -> Result<Request<Body>, Error> {
+) -> Request<Body> {
     let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
     let mut request = Request::new(body);
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = upstream_uri(deployment.paths.of(endpoint), target)?;
+    *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
-    Ok(request)
-}
-
-/// The container's own path with the caller's query.
-fn upstream_uri(path: &PathAndQuery, target: &Target) -> Result<Uri, Error> {
-    let query = target.query_with_mark();
-    if query.is_empty() {
-        return Ok(Uri::from(path.clone()));
-    }
-    let mut whole = Vec::with_capacity(path.as_str().len() + query.len());
-    whole.extend_from_slice(path.as_str().as_bytes());
-    whole.extend_from_slice(query);
-    PathAndQuery::from_maybe_shared(Bytes::from(whole))
-        .map(Uri::from)
-        .map_err(|e| Error::new(Kind::Malformed, "the query is not acceptable").with_detail(e))
+    request
 }

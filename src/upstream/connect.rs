@@ -28,6 +28,14 @@ pub enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// Connects to `replica` for something that is no call: neither pooled nor counted, on whatever runtime the caller is.
+///
+/// # Errors
+/// [`Kind::ConnectFailed`]; where the replica may be is judged as for calls.
+pub async fn connect_apart(replica: &Replica) -> Result<Io, Error> {
+    dial(replica).await
+}
+
 /// Bounds what it takes to get a connection by `limit`, which callers know as `connect_timeout`.
 pub(super) async fn within<T>(
     limit: Duration,
@@ -46,9 +54,9 @@ pub(super) async fn dial(replica: &Replica) -> Result<Io, Error> {
         let detail = format_args!("{}: {error}", replica.label()).to_string();
         Error::new(Kind::ConnectFailed, message).with_detail(detail)
     };
-    let tcp = match replica.address() {
-        Some(address) => connect(replica, vec![address]).await,
-        None => connect_by_name(replica, system_lookup).await,
+    let tcp = match replica.addresses() {
+        [] => connect_by_name(replica, system_lookup).await,
+        known => connect(replica, known.to_vec()).await,
     }
     .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
     .map_err(|error| failed("the replica could not be reached", error))?;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Provenance, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry, ServiceSpec,
 };
-use crate::limit::DeploymentLimits;
+use crate::limit::{DeploymentLimits, QueueLength};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
 
 /// The entry that `settings` would have been made from.
@@ -18,11 +18,17 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         auth: Some(auth_mode(&settings.auth)),
         at_expiry: settings.at_expiry,
         status_mapping: settings.status_mapping,
+        profile: settings.opens.profile,
+        score_paths: settings.opens.score_paths.iter().map(ToString::to_string).collect(),
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
             ..limits.map(self::limits).unwrap_or_default()
         },
-        deployments: settings.deployments.iter().map(|it| (it.name.clone(), deployment(it))).collect(),
+        deployments: settings
+            .deployments
+            .iter()
+            .map(|it| (it.name.clone(), deployment(settings.opens.profile, it)))
+            .collect(),
         ..ServiceSpec::new(settings.compute_type)
     };
     ServiceEntry {
@@ -43,16 +49,16 @@ const fn auth_mode(settings: &AuthSettings) -> AuthMode {
     }
 }
 
-fn deployment(settings: &DeploymentSettings) -> DeploymentSpec {
+fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec {
     let replicas = settings.replicas.iter().map(|replica| {
         let scheme = if replica.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", replica.origin)
     });
-    let has_own_paths = settings.paths != EndpointPaths::default();
+    let has_own_paths = settings.paths != EndpointPaths::of_profile(profile);
     let paths = || PathsSpec {
-        score: settings.paths.score.to_string(),
-        swagger: settings.paths.swagger.to_string(),
-        health: settings.paths.health.to_string(),
+        score: settings.paths.score.as_ref().map(ToString::to_string),
+        swagger: settings.paths.swagger.as_ref().map(ToString::to_string),
+        health: Some(settings.paths.health.to_string()),
     };
     DeploymentSpec {
         traffic: settings.traffic,
@@ -70,6 +76,10 @@ fn limits(limits: DeploymentLimits) -> LimitsSpec {
         idle_timeout_ms: millis(limits.upstream.idle),
         concurrent_requests_per_replica: limits.admission.per_replica,
         queue_wait_ms: millis(limits.admission.queue_wait),
+        queue_length: match limits.admission.queue_length {
+            QueueLength::Fixed(length) => Some(length),
+            QueueLength::AsPlaces => None,
+        },
     }
 }
 
@@ -93,7 +103,7 @@ mod tests {
             "status_mapping": "passthrough",
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
-                "concurrent_requests_per_replica": 3, "queue_wait_ms": 4,
+                "concurrent_requests_per_replica": 3, "queue_wait_ms": 4, "queue_length": 5,
             },
             "deployments": {
                 "blue": {"traffic": 90, "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},

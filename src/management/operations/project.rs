@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
-use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, ServiceName, ServiceSpec};
-use crate::limit::{DeploymentLimits, Limits};
+use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
+use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::route::host_problem;
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::route::{OpenPaths, host_problem, score_path_problem};
+use crate::upstream::{NamesSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
+/// Calls at once per replica of services that Azure's clients make without saying (both SDKs' documented default).
+const AZURE_PER_REPLICA: u32 = 1;
 /// Most hosts of one service.
 const MAX_HOSTS: usize = 100;
 
@@ -29,16 +32,20 @@ pub(super) fn project(
     auth: AuthSettings,
     replicas: &Replicas,
 ) -> Result<ServiceSettings, Refusal> {
+    let deployments = deployments(name, spec, replicas)?;
     Ok(ServiceSettings {
         name: name.clone(),
         compute_type: spec.compute_type,
         hosts: hosts(spec)?,
+        opens: Arc::new(opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
-        deployments: deployments(name, spec, replicas)?,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
+        deployments,
     })
 }
 
@@ -117,21 +124,45 @@ fn deployment(
     Ok(DeploymentSettings {
         name: name.clone(),
         traffic: spec.traffic,
-        limits: deployment_limits(&place, &service.1.limits, &spec.limits)?,
+        limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        paths: spec.paths.as_ref().map_or_else(|| Ok(EndpointPaths::default()), |own| paths(&place, own))?,
+        paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
+        health: None,
+        names: NamesSettings::default(),
     })
 }
 
-fn paths(place: &str, spec: &PathsSpec) -> Result<EndpointPaths, Refusal> {
+fn paths(place: &str, profile: Profile, spec: Option<&PathsSpec>) -> Result<EndpointPaths, Refusal> {
+    let mut paths = EndpointPaths::of_profile(profile);
+    let Some(spec) = spec else { return Ok(paths) };
     let path = |field: &str, text: &str| {
         EndpointPaths::parse(text)
             .map_err(|problem| Refusal::invalid(format!("{place}.paths.{field}"), problem))
     };
-    Ok(EndpointPaths {
-        score: path("score", &spec.score)?,
-        swagger: path("swagger", &spec.swagger)?,
-        health: path("health", &spec.health)?,
+    if let Some(score) = &spec.score {
+        paths.score = Some(path("score", score)?);
+    }
+    if let Some(swagger) = &spec.swagger {
+        paths.swagger = Some(path("swagger", swagger)?);
+    }
+    if let Some(health) = &spec.health {
+        paths.health = path("health", health)?;
+    }
+    Ok(paths)
+}
+
+fn opens(spec: &ServiceSpec, deployments: &[DeploymentSettings]) -> Result<OpenPaths, Refusal> {
+    at_most("score_paths", spec.score_paths.len(), OpenPaths::MOST)?;
+    for (i, path) in spec.score_paths.iter().enumerate() {
+        if let Some(problem) = score_path_problem(path, &spec.score_paths[..i]) {
+            return Err(Refusal::invalid(format!("score_paths[{i}]"), problem));
+        }
+    }
+    Ok(OpenPaths {
+        profile: spec.profile,
+        score_paths: spec.score_paths.iter().map(|path| path.as_str().into()).collect(),
+        grpc: Box::default(),
+        profile_grpc: proxy::all_speak_h2(deployments),
     })
 }
 
@@ -146,18 +177,23 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
 /// The service's limits with the deployment's own over them.
 fn deployment_limits(
     place: &str,
-    service: &LimitsSpec,
-    own: &LimitsSpec,
+    service: &ServiceSpec,
+    own: &DeploymentSpec,
 ) -> Result<DeploymentLimits, Refusal> {
-    if own.body_bytes.is_some() {
+    if own.limits.body_bytes.is_some() {
         return Err(Refusal::invalid(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
         ));
     }
     let mut limits = DeploymentLimits::default();
-    lay_over(&mut limits, "limits", service)?;
-    lay_over(&mut limits, &format!("{place}.limits"), own)?;
+    limits.admission.queue_length = QueueLength::default_of(service.compute_type);
+    lay_over(&mut limits, "limits", &service.limits)?;
+    lay_over(&mut limits, &format!("{place}.limits"), &own.limits)?;
+    let by_azure = !service.azure.is_empty() || !own.azure.is_empty();
+    if by_azure && limits.admission.per_replica == Some(AZURE_PER_REPLICA) {
+        limits.admission.chosen_by = ChosenBy::Azure;
+    }
     Ok(limits)
 }
 
@@ -174,6 +210,11 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     }
     if let Some(millis) = spec.queue_wait_ms {
         limits.admission.queue_wait = wait("queue_wait_ms", millis, DeploymentLimits::QUEUE_WAIT)?;
+    }
+    if let Some(length) = spec.queue_length {
+        let field = format!("{place}.queue_length");
+        let length = within(&field, length, &DeploymentLimits::QUEUE_LENGTH)?;
+        limits.admission.queue_length = QueueLength::Fixed(length);
     }
     if let Some(count) = spec.concurrent_requests_per_replica {
         let field = format!("{place}.concurrent_requests_per_replica");

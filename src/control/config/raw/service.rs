@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
-use crate::catalog::{AuthMode, ComputeType, StatusMapping};
+use super::retry::RawRetry;
+use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
+use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
 /// One service. It is reached by its hosts and, whatever its compute type, by path `/api/v1/service/NAME/score`.
@@ -38,10 +41,29 @@ pub(in super::super) struct RawService {
     /// Cross-origin rules; absent: no CORS headers and no preflight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<At<RawCors>>,
+    /// The kind of server in its containers: decides which of its paths are open and the defaults of `paths`.
+    pub profile: At<Profile>,
+    /// Further paths of the containers that callers may use, each passed on as it is; at most 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score_paths: Vec<At<String>>,
+    /// gRPC services that are open, `package.Service`, or single methods of one, `package.Service/Method`; at most 100.
+    /// The replicas' `protocol` must be `h2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc: Vec<At<String>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
+    /// How calls are tried again.
+    pub retry: At<RawRetry>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    pub unknown_deployment: At<RawUnknownDeployment>,
+    /// Keeps calls that belong together at one deployment; absent: each call by turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<At<RawSticky>>,
+    /// Copies of calls to another deployment; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<At<RawMirror>>,
     /// Versions of the service, at least one.
     pub deployments: Vec<At<RawDeployment>>,
 }
@@ -193,8 +215,10 @@ pub(in super::super) struct RawLimits {
     pub concurrent_requests_per_replica: Option<At<u32>>,
     /// Longest wait for a place, 0s to 10m.
     pub queue_wait: At<RawDuration>,
-    /// How many calls may wait at once, 0 to 1000000.
-    pub queue_length: At<u32>,
+    /// How many calls may wait at once, 0 to 1000000. Default: 1000; for Managed as many as there are places, so that calls
+    /// beyond twice the places are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<At<u32>>,
 }
 
 impl Default for RawLimits {
@@ -211,7 +235,7 @@ impl Default for RawLimits {
             response_write_timeout: duration(client.response_write),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
-            queue_length: At::default_value(replica.admission.queue_length),
+            queue_length: None,
         }
     }
 }
@@ -240,26 +264,28 @@ pub(in super::super) struct RawDeployment {
     /// TLS towards `https` replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<RawReplicaTls>>,
+    /// What a replica must prove before it gets calls. Absent: nothing, it gets them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<RawHealth>>,
+    /// How replicas that are given by name are found.
+    pub names: At<RawNames>,
 }
 
-/// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Paths")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawPaths {
-    /// The model itself.
-    pub score: At<String>,
+    /// The model itself. Default: `/score`, `/invocations` (mlflow), `/v1/chat/completions` (openai); no default for
+    /// kserve-v2, triton and torchserve, where it depends on the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<At<String>>,
     /// Its description.
-    pub swagger: At<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swagger: Option<At<String>>,
     /// Whether the container is there.
-    pub health: At<String>,
-}
-
-impl Default for RawPaths {
-    fn default() -> Self {
-        let path = |path: &str| At::default_value(path.to_owned());
-        Self { score: path("/score"), swagger: path("/swagger.json"), health: path("/") }
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<String>>,
 }
 
 /// HTTP version spoken to replicas.
