@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import uuid
 
 import pytest
 
@@ -71,3 +72,9 @@ def caller(gateway):
 def via(request):
     """Each kind of client in turn."""
     return request.param
+
+
+@pytest.fixture
+def mark():
+    """A client request id of this test's own."""
+    return uuid.uuid4().hex

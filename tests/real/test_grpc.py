@@ -11,8 +11,7 @@ import threading
 import grpc
 import pytest
 
-from gateway import eventually
-from traffic import TrafficGateway
+from traffic import MARK, TrafficGateway
 
 HOST = "streams.test"
 SETTINGS = """
@@ -111,19 +110,11 @@ def channel(gate):
 
 
 @pytest.fixture
-def key(gate):
-    return (("authorization", f"Bearer {gate.primary}"),)
+def key(gate, mark):
+    return (("authorization", f"Bearer {gate.primary}"), (MARK, mark))
 
 
-def the_record(gate, calls_before):
-    """The one record since then."""
-    records = eventually("a record", lambda: gate.records()[calls_before:])
-    assert len(records) == 1
-    return records[0]
-
-
-def test_unary(gate, channel, key, echo):
-    before = len(gate.records())
+def test_unary(gate, channel, key, echo, mark):
     answer, call = channel.unary_unary("/test.Echo/Unary").with_call(
         b"one", timeout=SECONDS, metadata=(*key, ("x-mine", "yes"), ("x-mine-bin", b"\x01\x80"))
     )
@@ -135,7 +126,7 @@ def test_unary(gate, channel, key, echo):
     seen = echo.seen[-1]
     assert (seen["x-mine"], seen["x-mine-bin"]) == ("yes", b"\x01\x80")
     assert "authorization" not in seen
-    record = the_record(gate, before)
+    record = gate.marked(mark)
     assert (record["StatusCode"], record["Reason"], record["Service"]) == (200, "ok", "streams")
 
 
@@ -169,7 +160,7 @@ def test_a_large_message_goes_both_ways(channel, key):
     assert channel.unary_unary("/test.Echo/Unary")(LARGE, timeout=SECONDS, metadata=key) == LARGE
 
 
-def test_the_servers_own_status_passes(gate, channel, key):
+def test_the_servers_own_status_passes(channel, key):
     with pytest.raises(grpc.RpcError) as failed:
         channel.unary_unary("/test.Echo/Unary")(b"fail", timeout=SECONDS, metadata=key)
     assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "as asked: näher")
@@ -187,13 +178,13 @@ def test_a_status_after_messages_passes(channel, key):
 
 
 @pytest.mark.parametrize("metadata", [(("authorization", "Bearer wrong"),), ()], ids=["wrong key", "no key"])
-def test_a_call_without_the_key_is_unauthenticated(gate, channel, echo, metadata):
-    before, seen = len(gate.records()), len(echo.seen)
+def test_a_call_without_the_key_is_unauthenticated(gate, channel, echo, mark, metadata):
+    seen = len(echo.seen)
     with pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary("/test.Echo/Unary")(b"x", timeout=SECONDS, metadata=metadata)
+        channel.unary_unary("/test.Echo/Unary")(b"x", timeout=SECONDS, metadata=(*metadata, (MARK, mark)))
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert len(echo.seen) == seen
-    record = the_record(gate, before)
+    record = gate.marked(mark)
     assert record["Reason"] == ("auth_invalid" if metadata else "auth_missing")
 
 
@@ -203,7 +194,7 @@ def test_what_is_not_opened_is_unimplemented(channel, key):
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_deadline_passes_to_the_server(gate, channel, key, echo):
+def test_a_deadline_passes_to_the_server(channel, key, echo):
     """The client gives up at its deadline, and the server hears of it."""
     echo.waiting.clear(), echo.ended.clear()
     with pytest.raises(grpc.RpcError) as late:
@@ -213,15 +204,14 @@ def test_a_deadline_passes_to_the_server(gate, channel, key, echo):
     assert echo.ended.wait(SECONDS), "the server did not hear that the call is over"
 
 
-def test_a_cancelled_call_is_cancelled_at_the_server(gate, channel, key, echo):
+def test_a_cancelled_call_is_cancelled_at_the_server(gate, channel, key, echo, mark):
     echo.waiting.clear(), echo.ended.clear()
-    before = len(gate.records())
     call = channel.unary_stream("/test.Echo/ServerStream")(b"wait", timeout=SECONDS, metadata=key)
     assert [next(call) for _ in range(5)][4] == b"wait 4"
     assert echo.waiting.wait(SECONDS)
     call.cancel()
     assert echo.ended.wait(SECONDS), "the server did not hear that the call was cancelled"
-    record = the_record(gate, before)
+    record = gate.marked(mark)
     assert (record["Reason"], record["EndedBy"]) == ("client_gone", "client")
 
 

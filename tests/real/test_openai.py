@@ -2,13 +2,13 @@
 
 import http.server
 import json
+import subprocess
 import threading
 
 import openai
 import pytest
 
-from gateway import eventually
-from traffic import TrafficGateway
+from traffic import MARK, TrafficGateway
 
 SETTINGS = """
 profile: openai
@@ -95,11 +95,11 @@ def gate(tmp_path_factory, certs):
 
 
 @pytest.fixture
-def client(gate):
+def client(gate, mark):
     def client(key=None):
         return openai.OpenAI(
             base_url=gate.service("llm", "v1"), api_key=key or gate.primary, max_retries=0, timeout=SECONDS,
-            http_client=openai.DefaultHttpxClient(verify=gate.trust(), trust_env=False),
+            default_headers={MARK: mark}, http_client=openai.DefaultHttpxClient(verify=gate.trust(), trust_env=False),
         )  # fmt: skip
 
     return client
@@ -111,29 +111,21 @@ def all_words():
     Model.more.set()
 
 
-def the_record(gate, before):
-    records = eventually("a record", lambda: gate.records()[before:])
-    assert len(records) == 1
-    return records[0]
-
-
 def has_usage(record):
     return (record["Model"], record["PromptTokens"], record["CompletionTokens"]) == (
         MODEL, USAGE["prompt_tokens"], USAGE["completion_tokens"])  # fmt: skip
 
 
-def test_a_completion(gate, client):
-    before = len(gate.records())
+def test_a_completion(gate, client, mark):
     answer = client().chat.completions.create(model=MODEL, messages=MESSAGES)
     assert answer.choices[0].message.content == "".join(WORDS)
     path, headers = Model.seen[-1]
     assert path == "/v1/chat/completions" and "Authorization" not in headers
-    assert has_usage(the_record(gate, before))
+    assert has_usage(gate.marked(mark))
 
 
-def test_a_stream_passes_word_by_word(gate, client):
+def test_a_stream_passes_word_by_word(gate, client, mark):
     """The first word is here while the server still holds back the second."""
-    before = len(gate.records())
     Model.more.clear()
     stream = client().chat.completions.create(
         model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
@@ -147,74 +139,61 @@ def test_a_stream_passes_word_by_word(gate, client):
     words = [chunk.choices[0].delta.content for chunk in rest if chunk.choices and chunk.choices[0].delta.content]
     assert words == WORDS[1:]
     assert rest[-1].usage.model_dump(include=USAGE.keys()) == USAGE
-    record = the_record(gate, before)
+    record = gate.marked(mark)
     assert has_usage(record)
     assert (record["StatusCode"], record["Reason"]) == (200, "ok")
 
 
-def test_a_stream_without_usage_still_names_its_model(gate, client):
-    before = len(gate.records())
+def test_a_stream_without_usage_still_names_its_model(gate, client, mark):
     stream = client().chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert [chunk.usage for chunk in stream] == [None] * (len(WORDS) + 1)
-    record = the_record(gate, before)
+    record = gate.marked(mark)
     assert record["Model"] == MODEL
     assert not {"PromptTokens", "CompletionTokens"} & {name for name, value in record.items() if value is not None}
 
 
-def test_curl_gets_each_event_as_it_was_sent(gate, caller_of_curl):
-    before = len(gate.records())
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_curl_gets_each_event_as_it_was_sent(gate, mark, version):
     order = {"model": MODEL, "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
-    out = caller_of_curl(gate, order)
-    events = [line.removeprefix("data: ") for line in out.splitlines() if line]
+    done = subprocess.run(
+        ["curl", "--no-buffer", "--silent", "--show-error", "--fail", version, "--cacert", gate.ca, "--max-time",
+         str(SECONDS), "--header", f"Authorization: Bearer {gate.primary}", "--header", f"{MARK}: {mark}", "--header",
+         "Content-Type: application/json", "--data", json.dumps(order), gate.service("llm", "v1/chat/completions")],
+        capture_output=True, text=True, timeout=SECONDS + 10,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [line.removeprefix("data: ") for line in done.stdout.splitlines() if line]
     assert events[-1] == "[DONE]"
     chunks = [json.loads(event) for event in events[:-1]]
-    assert [c["choices"][0]["delta"].get("content") for c in chunks if c["choices"]] == [*WORDS, None]
+    assert [it["choices"][0]["delta"].get("content") for it in chunks if it["choices"]] == [*WORDS, None]
     assert chunks[-1]["usage"] == USAGE
-    assert has_usage(the_record(gate, before))
-
-
-@pytest.fixture(params=["--http1.1", "--http2"])
-def caller_of_curl(request):
-    import subprocess
-
-    def call(gate, order):
-        done = subprocess.run(
-            ["curl", "--no-buffer", "--silent", "--show-error", "--fail", request.param, "--cacert", gate.ca,
-             "--max-time", str(SECONDS), "--header", f"Authorization: Bearer {gate.primary}", "--header",
-             "Content-Type: application/json", "--data", json.dumps(order), gate.service("llm", "v1/chat/completions")],
-            capture_output=True, text=True, timeout=SECONDS + 10,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return call
+    assert has_usage(gate.marked(mark))
 
 
 def test_the_models_are_listed(client):
     assert [model.id for model in client().models.list()] == [MODEL]
 
 
-def test_a_wrong_key_is_an_authentication_error(gate, client):
-    before, seen = len(gate.records()), len(Model.seen)
+def test_a_wrong_key_is_an_authentication_error(gate, client, mark):
+    seen = len(Model.seen)
     with pytest.raises(openai.AuthenticationError) as refused:
         client("wrong").chat.completions.create(model=MODEL, messages=MESSAGES)
     assert refused.value.response.headers["x-scoregate-reason"] == "auth_invalid"
     assert len(Model.seen) == seen
-    assert the_record(gate, before)["Reason"] == "auth_invalid"
+    assert gate.marked(mark)["Reason"] == "auth_invalid"
 
 
-def test_management_of_the_server_is_not_open(gate, client):
+def test_management_of_the_server_is_not_open(client):
     seen = len(Model.seen)
     with pytest.raises(openai.NotFoundError):
         client().post("/load_lora_adapter", body={"lora_name": "x", "lora_path": "/"}, cast_to=object)
     assert len(Model.seen) == seen
 
 
-def test_a_client_that_leaves_a_stream_ends_it(gate, client):
-    before = len(gate.records())
+def test_a_client_that_leaves_a_stream_ends_it(gate, client, mark):
     Model.more.clear()
     stream = client().chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert next(iter(stream)).choices[0].delta.content == WORDS[0]
     stream.close()
-    record = the_record(gate, before)
+    record = gate.marked(mark)
     assert (record["Reason"], record["EndedBy"]) == ("client_gone", "client")

@@ -2,8 +2,10 @@
 
 import ssl
 
-from gateway import Gateway
+from gateway import Gateway, eventually
 
+# What a caller sends to find its call in the records: not every client shows the id that the gateway gave.
+MARK = "x-ms-client-request-id"
 CONFIG = """\
 version: scoregate/v1
 workspace: {{ subscription: sub, resource_group: rg, name: ws, location: westeurope }}
@@ -41,6 +43,16 @@ class TrafficGateway(Gateway):
     @property
     def authority(self):
         return f"127.0.0.1:{self.port}"
+
+    def marked(self, mark):
+        """The one record of the call that was sent with `MARK: mark`."""
+
+        def find():
+            return [record for record in self.records() if record.get("ClientRequestId") == mark]
+
+        found = eventually(f"a record of {mark}", find)
+        assert len(found) == 1
+        return found[0]
 
     def service(self, name, path="score", scheme="https"):
         return f"{scheme}://{self.authority}/api/v1/service/{name}/{path}"
