@@ -185,10 +185,9 @@ class Run:
             time.sleep(0.1)
 
     def records_of(self, calls):
-        """scoregate's records of some calls, by their request ids, in their order; `None` where there is none."""
-        ids = [it.headers.get("x-request-id") for it in calls]
-        found = {record["RequestId"]: record for record in map(json.loads, self.records(self.callers.calls))}
-        return [found.get(it) for it in ids]
+        """scoregate's records of some calls, in their order; `None` where there is none."""
+        found = {record["ClientRequestId"]: record for record in map(json.loads, self.records(self.callers.calls))}
+        return [found.get(it.mark) for it in calls]
 
     def metric(self, name, **labels):
         """The sum of scoregate's metric over the series that bear these labels; `None` if it has none."""

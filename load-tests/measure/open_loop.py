@@ -5,21 +5,16 @@ calls take a kept connection if one is at rest, else a new one; HTTP/2 calls sha
 """
 
 import asyncio
+import importlib
 import ssl
 import time
+import uuid
 from dataclasses import dataclass, field
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import (ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset, WindowUpdated)
-from h2.exceptions import ProtocolError
-
-# One HTTP/2 connection carries at most this many calls, so that bodies which the gateway does not read yet (64 KiB of
-# them fill the connection's window) hold up no other call.
-STREAMS = 48
 FEWEST_H2_CONNECTIONS = 2
 # After the last call was due; what has no answer by then counts as never answered.
 PATIENCE_SECONDS = 30
+MARK = "x-ms-client-request-id"
 HTTP1, HTTP2 = "http/1.1", "h2"
 
 
@@ -36,6 +31,8 @@ class Call:
     # Why there was no whole answer; empty if there was one.
     fault: str = "unfinished"
     done: object = None
+    # What it says of itself: a call that gets no answer is found in the records by it.
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def seconds(self):
@@ -103,7 +100,7 @@ class Callers:
             connection = await (self.take() if protocol == HTTP1 else self.share())
             connection.send(call)
             await call.done
-        except (OSError, ssl.SSLError, ProtocolError) as error:
+        except OSError as error:
             call.end(f"not sent: {error!r}")
         except asyncio.CancelledError:
             call.end("never answered")
@@ -131,7 +128,7 @@ class Callers:
             if not best.room(len(self.body)):
                 return await self.share()
         else:
-            promise = asyncio.ensure_future(self.connect(HTTP2, Http2))
+            promise = asyncio.ensure_future(self.connect(HTTP2, http2().Http2))
             self.shared.append(promise)
             try:
                 best = await asyncio.shield(promise)
@@ -156,6 +153,11 @@ class Callers:
             connection.transport.abort()
         while self.every:
             await asyncio.sleep(0.01)
+
+
+def http2():
+    """The module that needs a library; only who calls over HTTP/2 has to have it."""
+    return importlib.import_module(".http2", __package__)
 
 
 def trust(certificate, protocol):
@@ -190,9 +192,8 @@ class Http1(Connection):
     def __init__(self, callers):
         super().__init__(callers)
         target = callers.target
-        self.request = (f"POST {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {target.key}\r\n"
-                        f"Content-Type: application/json\r\nContent-Length: {len(callers.body)}\r\n\r\n"
-                        ).encode() + callers.body
+        self.head = (f"POST {target.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {target.key}\r\n"
+                     f"Content-Type: application/json\r\nContent-Length: {len(callers.body)}\r\n{MARK}: ")
         self.current = None
         self.buffer = bytearray()
         self.left = None
@@ -201,7 +202,7 @@ class Http1(Connection):
         if not self.open:
             raise OSError("closed before it was used")
         self.current, self.left = call, None
-        self.transport.write(self.request)
+        self.transport.write(f"{self.head}{call.mark}\r\n\r\n".encode() + self.callers.body)
 
     def data_received(self, data):
         self.buffer += data
@@ -265,96 +266,3 @@ class Http1(Connection):
         if self.current:
             call, self.current = self.current, None
             call.end("" if self.left == "end" and "Error" not in why else why)
-
-
-class Http2(Connection):
-    """Many calls at once."""
-
-    def __init__(self, callers):
-        super().__init__(callers)
-        self.http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self.current = {}
-        # Calls that were given this connection, also those that have not been sent yet.
-        self.taken = 0
-        target = callers.target
-        self.head = [(":method", "POST"), (":scheme", "https"), (":authority", "127.0.0.1"), (":path", target.path),
-                     ("authorization", f"Bearer {target.key}"), ("content-type", "application/json"),
-                     ("content-length", str(len(callers.body)))]
-        self.waiting = []
-        self.flushing = False
-
-    def connection_made(self, transport):
-        super().connection_made(transport)
-        self.http.initiate_connection()
-        self.flush()
-
-    def room(self, body_bytes):
-        return self.open and self.taken < STREAMS and self.http.outbound_flow_control_window > body_bytes
-
-    def send(self, call):
-        if not self.open:
-            raise OSError("closed before it was used")
-        stream = self.http.get_next_available_stream_id()
-        self.http.send_headers(stream, self.head)
-        self.current[stream] = call
-        if self.http.local_flow_control_window(stream) < len(self.callers.body):
-            self.waiting.append(stream)
-        else:
-            self.http.send_data(stream, self.callers.body, end_stream=True)
-        if not self.flushing:
-            # Calls that begin together leave together, as a client that has many to make sends them.
-            self.flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
-
-    def data_received(self, data):
-        try:
-            events = self.http.receive_data(data)
-        except ProtocolError as error:
-            self.open = False
-            self.transport.abort()
-            return self.fail(f"protocol error: {error!r}")
-        for event in events:
-            self.take_in(event)
-        return self.flush()
-
-    def take_in(self, event):
-        call = self.current.get(getattr(event, "stream_id", None))
-        if isinstance(event, ResponseReceived) and call:
-            call.headers = dict(event.headers)
-            call.status = int(call.headers[":status"])
-        elif isinstance(event, DataReceived):
-            self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if call:
-                call.body_bytes += len(event.data)
-        elif isinstance(event, StreamEnded):
-            self.drop(event.stream_id, "")
-        elif isinstance(event, StreamReset):
-            # NO_ERROR after a whole answer only says that the rest of the request is not wanted (RFC 9113 8.1).
-            self.drop(event.stream_id, f"stream reset, code {event.error_code}")
-        elif isinstance(event, ConnectionTerminated):
-            self.open = False
-        elif isinstance(event, WindowUpdated):
-            self.send_waiting()
-
-    def send_waiting(self):
-        for stream in list(self.waiting):
-            if stream not in self.current:
-                self.waiting.remove(stream)
-            elif self.http.local_flow_control_window(stream) >= len(self.callers.body):
-                self.waiting.remove(stream)
-                self.http.send_data(stream, self.callers.body, end_stream=True)
-
-    def drop(self, stream, fault):
-        call = self.current.pop(stream, None)
-        if call:
-            self.taken -= 1
-            call.end(fault)
-
-    def fail(self, why):
-        for stream in list(self.current):
-            self.drop(stream, why)
-
-    def flush(self):
-        self.flushing = False
-        if (data := self.http.data_to_send()) and self.transport:
-            self.transport.write(data)

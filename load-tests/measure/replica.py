@@ -176,8 +176,8 @@ class Connection(asyncio.Protocol):
         if path.startswith("/_stats"):
             return self.write(200, json.dumps(replica.stats()).encode())
         if path.startswith("/_mode"):
-            self.write(200, b"{}")
-            return replica.order(json.loads(body))
+            replica.order(json.loads(body))
+            return self.write(200, b"{}")
         if path == "/":
             return self.write(200, b"{}")
         self.began = time.monotonic()

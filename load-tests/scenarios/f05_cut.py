@@ -25,12 +25,12 @@ async def play(run, seconds):
     records = run.records_of(calls)
     return {"calls": len(calls), "outcomes": outcomes(calls), "attempts": attempts,
             "clean_ends": sum(not it.fault for it in calls),
-            "cut_in_record": sum(told(it, record) for it, record in zip(calls, records)),
-            "other_records": [record for it, record in zip(calls, records) if not told(it, record)][:3]}
+            "cut_in_record": sum(told(record) for record in records),
+            "other_records": [record for record in records if not told(record)][:3]}
 
 
-def told(call, record):
-    """Whether the record says that the replica ended the answer, after the bytes that the caller got."""
+def told(record):
+    """Whether the record says that the replica ended the answer, after the bytes that were passed on."""
     return (record is not None and record["Reason"] == "upstream_reset" and record["EndedBy"] == "upstream"
             and record["ResponseBytes"] == PASSED)
 
