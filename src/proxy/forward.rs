@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::upstream::{AttemptOutcome, Choice, Deadlines, Replica};
+use crate::upstream::{AttemptOutcome, Balancing, Choice, Deadlines, Replica, stable_hash};
 use crate::wire::Body;
 
-use super::body::RequestBody;
 use super::context::Exchange;
 use super::retry::{Attempts, Failed, Then};
 use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
@@ -24,9 +23,10 @@ pub(super) async fn forward(
     (service, deployment): (&Service, &Deployment),
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
+    let choice = choice(deployment, request.headers());
     let mut attempts = Attempts::begin(service, &deployment.deadlines, &mut request);
     loop {
-        let choice = Choice { tried: attempts.tried(), ..choice(deployment) };
+        let choice = Choice { tried: attempts.tried(), ..choice };
         let guard = match deployment.replicas.pick(&choice) {
             Ok(guard) => guard,
             Err(error) => return Err(attempts.last_error_or(error)),
@@ -63,9 +63,13 @@ pub(super) async fn forward(
     }
 }
 
-/// What the choice of a replica depends on, whatever the call.
-pub(super) fn choice(deployment: &Deployment) -> Choice<'static> {
-    Choice { hash: None, tried: &[], per_replica: deployment.admission.per_replica() }
+/// What the choice of a replica for a call with `headers` depends on, before it was tried.
+pub(super) fn choice(deployment: &Deployment, headers: &HeaderMap) -> Choice<'static> {
+    let hash = match &deployment.replicas.settings().policy {
+        Balancing::Hash(name) => headers.get(name).map(|value| stable_hash(value.as_bytes())),
+        Balancing::LeastBusy | Balancing::RoundRobin => None,
+    };
+    Choice { hash, tried: &[], per_replica: deployment.admission.per_replica() }
 }
 
 /// An attempt that was answered.
@@ -123,8 +127,7 @@ pub(super) fn request(
     path: PathAndQuery,
     inbound: &mut Inbound,
 ) -> Request<Body> {
-    let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
-    let mut request = Request::new(body);
+    let mut request = Request::new(std::mem::take(&mut inbound.body));
     *request.method_mut() = inbound.method.clone();
     *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();

@@ -24,7 +24,6 @@ use crate::error::Error;
 use crate::lifecycle;
 use crate::route::{Split, Target};
 use crate::telemetry::metrics::Mirrored;
-use crate::upstream::Choice;
 use crate::wire::Body;
 
 use super::context::Exchange;
@@ -199,8 +198,7 @@ impl Copy {
     /// Sends it and reads the answer to its end.
     async fn exchange(&self, deployment: &Deployment, mut request: Request<Body>) -> Result<(), Error> {
         loop {
-            let choice = Choice { tried: &[], ..choice(deployment) };
-            let guard = deployment.replicas.pick(&choice)?;
+            let guard = deployment.replicas.pick(&choice(deployment, request.headers()))?;
             let replica = Arc::clone(guard.replica());
             let sent = attempt(&self.worker, &replica, request, &deployment.deadlines, Instant::now()).await;
             let mut answer = match sent {

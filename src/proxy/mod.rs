@@ -14,6 +14,7 @@ mod retry;
 mod serve;
 mod settings;
 mod snapshot;
+mod usage;
 mod validity;
 mod worker;
 

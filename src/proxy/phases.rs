@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
@@ -12,6 +12,7 @@ use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::wire::Body;
 
+use super::body::{self, Begin};
 use super::context::Exchange;
 use super::forward;
 use super::headers::DEPLOYMENT;
@@ -55,9 +56,13 @@ pub(super) async fn run(
         exchange.hold_to(admitted.grant);
     }
     check_sizes(service, inbound)?;
+    if let Some(rates) = &service.rates {
+        rates.take(exchange.caller())?;
+    }
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     let path = deployment.paths.upstream(endpoint, &target)?;
+    begin_body((service, deployment), endpoint, exchange, &mut inbound.body).await?;
     admit(deployment, exchange).await?;
     let named = inbound.headers.contains_key(DEPLOYMENT);
     let mut request = forward::request(connection, exchange, service, path, inbound);
@@ -210,15 +215,41 @@ pub fn no_traffic() -> Error {
     Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
+/// Has a body that is still to come begin, so that nobody holds a place while his body does not. Nothing more of it is read
+/// while the call waits for its place.
+async fn begin_body(
+    (service, deployment): (&Service, &Deployment),
+    endpoint: Endpoint,
+    exchange: &mut Exchange,
+    body: &mut Body,
+) -> Result<(), Error> {
+    if body.is_buffered() {
+        return Ok(());
+    }
+    if let Err(refused) = deployment.admission.check_room(exchange.caller()) {
+        // Before a client that asks first is told to go on.
+        exchange.record.queue = Some(Duration::ZERO);
+        return Err(refused);
+    }
+    // In a gRPC stream the server may be the one to begin.
+    let begin = if endpoint == Endpoint::Grpc { Begin::Unawaited } else { Begin::Awaited };
+    body::prepare(body, begin, service, exchange.request_meter()).await
+}
+
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
     if let Some(permit) = deployment.admission.try_admit() {
         exchange.record.queue = Some(Duration::ZERO);
         exchange.hold_place(permit);
         return Ok(());
     }
-    let since = Instant::now();
+    exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
-    exchange.record.queue = Some(since.elapsed());
-    exchange.hold_place(admitted?);
+    exchange.end_wait();
+    match admitted {
+        Ok(permit) => exchange.hold_place(permit),
+        // No replica, no place; yet the choice of a replica lets a call through now and then to see whether one is back.
+        Err(error) if error.kind == Kind::NoReadyReplica => {}
+        Err(error) => return Err(error),
+    }
     Ok(())
 }

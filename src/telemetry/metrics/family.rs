@@ -37,6 +37,10 @@ families! {
         "Body bytes received from callers.";
     RESPONSE_BYTES = "scoregate_response_body_bytes_total" ["service"]
         "Body bytes handed to callers.";
+    TOKENS = "scoregate_tokens_total" ["service", "kind"]
+        "Tokens that OpenAI-style answers say they used, prompt and completion.";
+    USAGE_UNREAD = "scoregate_usage_unread_total" ["service"]
+        "OpenAI-style answers whose model or token usage was too long to be read.";
     ATTEMPTS = "scoregate_upstream_attempts_total" ["service"]
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]

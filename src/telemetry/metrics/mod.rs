@@ -176,6 +176,8 @@ impl CountedCollector {
             family::REQUEST_BYTES,
             family::RESPONSE_BYTES,
             family::ATTEMPTS,
+            family::TOKENS,
+            family::USAGE_UNREAD,
             family::IN_FLIGHT,
             family::RETRIES,
             family::RETRY_BUDGET_EXHAUSTED,
@@ -243,6 +245,7 @@ mod tests {
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
         metrics.store(StoreState::Up);
+        metrics.health().probed("iris", "blue", ProbeOutcome::Passed);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
         });
