@@ -29,7 +29,6 @@ pub struct Mortal {
 
 #[derive(Default)]
 struct Counts {
-    open: AtomicUsize,
     accepted: AtomicUsize,
     seen: AtomicUsize,
     busy: AtomicUsize,
@@ -116,11 +115,6 @@ impl Mortal {
     pub fn accepted(&self) -> usize {
         self.counts.accepted.load(SeqCst)
     }
-
-    /// Connections that are open.
-    pub fn open(&self) -> usize {
-        self.counts.open.load(SeqCst)
-    }
 }
 
 impl Drop for Life {
@@ -168,7 +162,6 @@ async fn connection(
     idle: Option<Duration>,
     counts: Arc<Counts>,
 ) {
-    let _open = Counted::new(&counts.open);
     let mut buffer = Vec::new();
     tcp.set_nodelay(true).unwrap();
     loop {
