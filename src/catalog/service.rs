@@ -53,6 +53,9 @@ pub struct ServiceSpec {
     /// Whether statuses are rewritten.
     #[serde(default)]
     pub status_mapping: StatusMapping,
+    /// Whether WebSocket handshakes are passed on to the replicas; without it they are ordinary GETs.
+    #[serde(default)]
+    pub websocket: bool,
     /// Sizes and waits of all deployments.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -78,6 +81,7 @@ impl ServiceSpec {
             token_lifetime_s: None,
             at_expiry: AtExpiry::default(),
             status_mapping: StatusMapping::default(),
+            websocket: false,
             limits: LimitsSpec::default(),
             deployments: BTreeMap::new(),
             azure: serde_json::Map::new(),
@@ -148,6 +152,9 @@ pub struct LimitsSpec {
     /// Milliseconds between two pieces of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u64>,
+    /// Milliseconds from the head of an answer to its end; of the service only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout_ms: Option<u64>,
     /// Calls at once per replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<u32>,

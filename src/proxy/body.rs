@@ -14,8 +14,8 @@ use crate::error::{Error, Kind};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
 
-use super::Service;
 use super::context::Exchange;
+use super::{Service, Tunnel, grpc};
 
 /// A request body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
 pub(super) struct RequestBody {
@@ -28,21 +28,36 @@ pub(super) struct RequestBody {
     milestone: u64,
 }
 
+/// How a request body is expected to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As something that is there and is sent.
+    Steady,
+    /// As the client and the replica like: they talk. `limits.idle_timeout` bounds their silence.
+    Free,
+}
+
 /// A body that brings less than this within `limits.request_body_timeout` is stalled: one byte now and then is no
 /// progress.
 const PROGRESS_BYTES: u64 = 4096;
 
 impl RequestBody {
     /// `body` under the service's rules. One that is already at hand is counted already and needs no watching.
-    pub fn wrap(body: Body, service: &Service, meter: Rc<Cell<u64>>) -> Body {
+    pub fn wrap(body: Body, service: &Service, meter: Rc<Cell<u64>>, pace: Pace) -> Body {
         if body.is_buffered() {
             return body;
         }
         let patience = service.settings.limits.request_body;
         let mut deadline = Deadline::new();
-        deadline.set(Instant::now() + patience);
+        let milestone = match pace {
+            Pace::Steady => {
+                deadline.set(Instant::now() + patience);
+                PROGRESS_BYTES
+            }
+            Pace::Free => u64::MAX,
+        };
         let limit = service.settings.limits.body_bytes;
-        Body::stream(Self { body, limit, meter, patience, deadline, milestone: PROGRESS_BYTES })
+        Body::stream(Self { body, limit, meter, patience, deadline, milestone })
     }
 
     fn count(&mut self, data: &Bytes) -> Result<(), Error> {
@@ -105,7 +120,7 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(body: Body, mut exchange: Box<Exchange>) -> Self {
-        if body.is_end_stream() {
+        if body.is_end_stream() && !body.is_upgraded() {
             exchange.complete();
         }
         Self { body, exchange: Some(exchange) }
@@ -114,6 +129,17 @@ impl ResponseBody {
     /// The answer to what never became a call: no record is left.
     pub(super) const fn without_record(body: Body) -> Self {
         Self { body, exchange: None }
+    }
+
+    /// Whether this is no body but a tunnel to the replica.
+    #[must_use]
+    pub const fn is_tunnel(&self) -> bool {
+        self.body.is_upgraded()
+    }
+
+    /// The tunnel to be run once the head of the 101 is out.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        Some(Tunnel::new(self.body.into_upgraded()?, self.exchange?))
     }
 
     /// The answer could not be handed over: the client is gone or does not read. To be called before the drop.
@@ -153,6 +179,8 @@ impl http_body::Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     exchange.record.response_bytes += data.len() as u64;
+                } else if frame.trailers_ref().is_some_and(grpc::says_failed) {
+                    exchange.model_failed();
                 }
                 if body.is_end_stream() {
                     exchange.complete();

@@ -12,10 +12,10 @@ use crate::catalog::Endpoint;
 use crate::error::{Error, Kind};
 use crate::route::Target;
 use crate::upstream::{Connection, Replica};
-use crate::wire::Body;
+use crate::wire::{Body, Interim};
 
-use super::body::RequestBody;
-use super::context::Exchange;
+use super::body::{Pace, RequestBody};
+use super::context::{AnswerForm, Exchange};
 use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
 
 /// Attempts of one call at most. Only attempts that sent nothing are followed by another.
@@ -27,6 +27,7 @@ pub(super) async fn forward(
     exchange: &mut Exchange,
     deployment: &Deployment,
     mut request: Request<Body>,
+    interim: &dyn Interim,
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
     let mut last_failed = None;
@@ -47,7 +48,7 @@ pub(super) async fn forward(
         };
         exchange.record.connect = upstream.connect_time();
         headers::set_host(request.headers_mut(), replica.host_header());
-        match upstream.send(request, deadlines).await {
+        match upstream.send_for(request, deadlines, &headers::PassedOn(interim)).await {
             Ok(response) => {
                 exchange.record.first_byte = Some(started.elapsed());
                 return Ok(response);
@@ -80,9 +81,14 @@ pub(super) fn request(
     exchange: &Exchange,
     (service, deployment): (&Service, &Deployment),
     (endpoint, target): (Endpoint, &Target),
-    inbound: &mut Inbound,
+    inbound: &mut Inbound<'_>,
 ) -> Result<Request<Body>, Error> {
-    let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
+    let pace = match exchange.answer.form {
+        AnswerForm::Http => Pace::Steady,
+        AnswerForm::Grpc => Pace::Free,
+    };
+    let body = std::mem::take(&mut inbound.body);
+    let body = RequestBody::wrap(body, service, exchange.request_meter(), pace);
     let mut request = Request::new(body);
     *request.method_mut() = inbound.method.clone();
     *request.uri_mut() = upstream_uri(deployment.paths.of(endpoint), target)?;

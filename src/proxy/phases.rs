@@ -10,13 +10,13 @@ use http_body::Body as _;
 use crate::catalog::{AtExpiry, Endpoint};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
-use crate::wire::Body;
+use crate::upstream::Special;
+use crate::wire::{Body, Handshake};
 
-use super::context::Exchange;
-use super::forward;
+use super::context::{AnswerForm, Exchange};
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, respond};
+use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, forward, grpc, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -31,7 +31,7 @@ pub(super) async fn run(
     worker: &Rc<Worker>,
     connection: &ConnectionFacts,
     exchange: &mut Exchange,
-    inbound: &mut Inbound,
+    inbound: &mut Inbound<'_>,
 ) -> Result<Answer, Error> {
     let snapshot = worker.snapshot();
     if inbound.method == Method::CONNECT {
@@ -54,12 +54,16 @@ pub(super) async fn run(
         exchange.hold_to(admitted.grant);
     }
     check_sizes(service, inbound)?;
+    let special = special(service, exchange, inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     admit(deployment, exchange).await?;
-    let request =
+    let mut request =
         forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
-    let answer = forward::forward(worker, exchange, deployment, request).await?;
+    if let Some(special) = special {
+        request.extensions_mut().insert(special);
+    }
+    let answer = forward::forward(worker, exchange, deployment, request, inbound.interim).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))
 }
@@ -105,7 +109,7 @@ fn allow_origin(service: &Service, exchange: &mut Exchange, headers: &HeaderMap)
     }
 }
 
-fn preflight(service: &Service, inbound: &Inbound) -> Option<Response<Body>> {
+fn preflight(service: &Service, inbound: &Inbound<'_>) -> Option<Response<Body>> {
     let cors = service.cors.as_ref()?;
     is_preflight(&inbound.method, &inbound.headers).then(|| respond::preflight(cors))
 }
@@ -130,7 +134,7 @@ pub fn check_method(method: &Method) -> Result<(), Error> {
     }
 }
 
-fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
+fn check_sizes(service: &Service, inbound: &Inbound<'_>) -> Result<(), Error> {
     let limit = service.settings.limits.header_bytes;
     if inbound.head_bytes > limit {
         let size = inbound.head_bytes;
@@ -146,6 +150,23 @@ fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
             format!("the request body is {size} bytes; this service takes {limit} (limits.body_bytes)"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// What the replica is to know of a call that is more than a request and then an answer.
+fn special(
+    service: &Service,
+    exchange: &Exchange,
+    inbound: &mut Inbound<'_>,
+) -> Result<Option<Special>, Error> {
+    match exchange.answer.form {
+        AnswerForm::Grpc => Ok(Some(grpc::prepare(&mut inbound.headers))),
+        AnswerForm::Http if inbound.websocket && service.settings.websocket => {
+            let handshake = Handshake::of_request(&inbound.headers);
+            let handshake = handshake.map_err(|flaw| Error::new(Kind::Malformed, flaw.0))?;
+            Ok(Some(Special::WebSocket(handshake)))
+        }
+        AnswerForm::Http => Ok(None),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::replica::Replica;
 use super::settings::{ReplicaProtocol, ReplicaTls};
 use crate::error::{Error, Kind};
+use crate::wire::Duplex;
 
 /// Bytes to and from a replica.
 #[derive(Debug)]
@@ -127,6 +128,17 @@ impl Io {
                 .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte))
                 .is_pending(),
         }
+    }
+}
+
+impl Duplex for Io {
+    fn abort(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // Fails on a socket that is gone already, which is as good.
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 

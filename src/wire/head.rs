@@ -20,7 +20,10 @@ use super::framing::Framing;
 use fields::{Fields, Span, value};
 use target::split_target;
 
-pub use encode::{AnswerHead, CONTINUE, ConnectionHeader, encode_request, encode_response};
+pub use encode::{
+    AnswerHead, CONTINUE, ConnectionHeader, encode_interim, encode_request, encode_response,
+    encode_websocket_request,
+};
 
 pub(super) use encode::encode_fields;
 pub(super) use fields::is_hop_by_hop;
@@ -145,6 +148,9 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// Whether the client waits for [`CONTINUE`] (or a final answer) before it sends the body.
     pub expect_continue: bool,
+    /// Whether this is the head of a WebSocket handshake: a GET by HTTP/1.1 without a body, whose `Upgrade` says
+    /// `websocket` alone and whose `Connection` says that it is meant (RFC 6455 4.1).
+    pub websocket: bool,
     /// Bytes that the head took on the connection.
     pub head_bytes: usize,
 }
@@ -162,6 +168,8 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection can carry another request after this answer.
     pub keep_alive: bool,
+    /// Whether `Upgrade` says `websocket` alone and `Connection` says that it is meant.
+    pub websocket: bool,
 }
 
 /// Reads a request's head from the start of `buf`.
@@ -219,8 +227,13 @@ pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<R
     if let Some(authority) = &authority {
         headers.insert(header::HOST, value(authority.clone())?);
     }
+    let framing = meaning.framing(version)?.unwrap_or(Framing::None);
     Ok(Some(RequestHead {
-        framing: meaning.framing(version)?.unwrap_or(Framing::None),
+        websocket: meaning.says_websocket()
+            && method == Method::GET
+            && version == Version::HTTP_11
+            && framing == Framing::None,
+        framing,
         keep_alive: meaning.keep_alive(version),
         expect_continue: meaning.expect_continue && version == Version::HTTP_11,
         head_bytes: skipped + length,
@@ -285,6 +298,7 @@ pub fn parse_response(
     let framing = if bodiless { Framing::None } else { declared };
     Ok(Some(ResponseHead {
         keep_alive: meaning.keep_alive(version) && framing != Framing::UntilClose,
+        websocket: meaning.says_websocket(),
         status,
         version,
         headers,

@@ -54,11 +54,13 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         hosts: vec![],
         auth,
         at_expiry: AtExpiry::Finish,
+        websocket: false,
         limits: Limits {
             body_bytes: 1 << 20,
             header_bytes: 1 << 14,
             request_body: minute,
             response_write: minute,
+            answer: None,
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,

@@ -25,6 +25,9 @@ use super::{After, Asked, Connection, DISCARD_LIMIT, GOODBYE, LINGER};
 impl Connection {
     /// Writes `response` and says what becomes of the connection.
     pub(super) async fn answer(&mut self, response: Response<ResponseBody>, asked: Asked) -> After {
+        if response.body().is_tunnel() {
+            return self.switch(response).await;
+        }
         let (parts, mut body) = response.into_parts();
         let framing = answer_framing(parts.status, &body, asked);
         let keep_alive = asked.keep_alive
@@ -52,6 +55,28 @@ impl Connection {
                 After::Abort
             }
             Err(None) => After::Abort,
+        }
+    }
+
+    /// Writes a 101, after which the connection is a tunnel.
+    async fn switch(&mut self, response: Response<ResponseBody>) -> After {
+        let (Parts { status, headers, .. }, body) = response.into_parts();
+        let patience = body.write_patience();
+        let Some(tunnel) = body.into_tunnel() else { return After::Abort };
+        let head = AnswerHead {
+            version: Version::HTTP_11,
+            status,
+            headers: &headers,
+            framing: Framing::None,
+            connection: ConnectionHeader::WebSocket,
+        };
+        head::encode_response(&mut self.wire.borrow_mut().outbox, &head);
+        match self.write_end_within(patience).await {
+            Ok(()) => After::Tunnel(Box::new(tunnel)),
+            Err(error) => {
+                tunnel.break_off(&error);
+                After::Abort
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listener::io::DownstreamIo;
 use crate::wire::framing::Decoder;
+use crate::wire::{Duplex as _, Peer};
 
 /// Bytes read at once; also what is taken in ahead of need (pipelined requests) before reading stops.
 pub(super) const READ_SIZE: usize = 16 * 1024;
@@ -91,6 +92,11 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// The connection as it is, for whoever speaks something else on it than HTTP.
+    pub fn into_peer(self) -> Peer {
+        Peer { io: Box::new(self.io), received: self.inbox }
+    }
+
     /// Says goodbye (TLS `close_notify`, then FIN).
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
@@ -98,7 +104,6 @@ impl Wire {
 
     /// Makes the drop of this connection a reset, so that a cut answer cannot be taken for a whole one.
     pub fn abort(&self) {
-        // Fails on a socket that is gone already, which is as good.
-        let _ = socket2::SockRef::from(self.io.tcp()).set_linger(Some(std::time::Duration::ZERO));
+        self.io.abort();
     }
 }

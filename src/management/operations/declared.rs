@@ -18,8 +18,10 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         auth: Some(auth_mode(&settings.auth)),
         at_expiry: settings.at_expiry,
         status_mapping: settings.status_mapping,
+        websocket: settings.websocket,
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
+            answer_timeout_ms: settings.limits.answer.and_then(millis),
             ..limits.map(self::limits).unwrap_or_default()
         },
         deployments: settings.deployments.iter().map(|it| (it.name.clone(), deployment(it))).collect(),
@@ -62,10 +64,14 @@ fn deployment(settings: &DeploymentSettings) -> DeploymentSpec {
     }
 }
 
+fn millis(wait: Duration) -> Option<u64> {
+    u64::try_from(wait.as_millis()).ok()
+}
+
 fn limits(limits: DeploymentLimits) -> LimitsSpec {
-    let millis = |wait: Duration| u64::try_from(wait.as_millis()).ok();
     LimitsSpec {
         body_bytes: None,
+        answer_timeout_ms: None,
         scoring_timeout_ms: millis(limits.upstream.first_byte),
         idle_timeout_ms: millis(limits.upstream.idle),
         concurrent_requests_per_replica: limits.admission.per_replica,

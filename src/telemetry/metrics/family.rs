@@ -41,6 +41,8 @@ families! {
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
+    TUNNELS = "scoregate_tunnels" ["service"]
+        "WebSockets that are open; each is a call in flight as well.";
 
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";

@@ -22,7 +22,7 @@ use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
 pub use family::NAMES;
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
-pub use service::{InFlight, ServiceMetrics};
+pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
@@ -165,6 +165,7 @@ impl CountedCollector {
             family::RESPONSE_BYTES,
             family::ATTEMPTS,
             family::IN_FLIGHT,
+            family::TUNNELS,
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,

@@ -41,6 +41,7 @@ struct Block {
     response_bytes: AtomicU64,
     attempts: AtomicU64,
     in_flight: AtomicU64,
+    tunnels: AtomicU64,
 }
 
 /// Lists that the series of a block are spread over. A service has a handful of series; the lists keep finding one short also
@@ -71,6 +72,9 @@ enum Code {
 /// A call that has begun and not ended, as long as it lives.
 pub struct InFlight(Arc<Block>);
 
+/// A call that has become a tunnel, as long as it lives.
+pub struct InTunnel(Arc<Block>);
+
 impl ServiceMetrics {
     pub(super) fn new(service: Arc<str>, compute_type: Option<ComputeType>) -> Self {
         let blocks = Box::new([const { OnceLock::new() }; counter::PLACES]);
@@ -99,6 +103,7 @@ impl ServiceMetrics {
                 (&block.response_bytes, &theirs.response_bytes),
                 (&block.attempts, &theirs.attempts),
                 (&block.in_flight, &theirs.in_flight),
+                (&block.tunnels, &theirs.tunnels),
             ] {
                 ours.fetch_add(theirs.load(Relaxed), Relaxed);
             }
@@ -116,6 +121,14 @@ impl ServiceMetrics {
         let block = self.block();
         block.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(block))
+    }
+
+    /// Counts a call as a tunnel, until the guard is dropped.
+    #[must_use]
+    pub fn start_tunnel(&self) -> InTunnel {
+        let block = self.block();
+        block.tunnels.fetch_add(1, Relaxed);
+        InTunnel(Arc::clone(block))
     }
 
     /// Counts a call that has ended.
@@ -217,6 +230,12 @@ impl Drop for InFlight {
     }
 }
 
+impl Drop for InTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The families of all services.
 pub(super) struct ServiceSamples {
     requests: Samples,
@@ -227,6 +246,7 @@ pub(super) struct ServiceSamples {
     response_bytes: Samples,
     attempts: Samples,
     in_flight: Samples,
+    tunnels: Samples,
 }
 
 impl ServiceSamples {
@@ -240,6 +260,7 @@ impl ServiceSamples {
             response_bytes: Samples::of_counter(family::RESPONSE_BYTES),
             attempts: Samples::of_counter(family::ATTEMPTS),
             in_flight: Samples::of_gauge(family::IN_FLIGHT),
+            tunnels: Samples::of_gauge(family::TUNNELS),
         }
     }
 
@@ -263,6 +284,7 @@ impl ServiceSamples {
         self.response_bytes.add(&labels, sum(|block| &block.response_bytes));
         self.attempts.add(&labels, sum(|block| &block.attempts));
         self.in_flight.add(&labels, sum(|block| &block.in_flight));
+        self.tunnels.add(&labels, sum(|block| &block.tunnels));
     }
 
     pub(super) fn into_families(self) -> Vec<MetricFamily> {
@@ -275,6 +297,7 @@ impl ServiceSamples {
             self.response_bytes,
             self.attempts,
             self.in_flight,
+            self.tunnels,
         ]
         .map(Samples::into_family)
         .into()

@@ -40,6 +40,8 @@ pub(in super::super) struct RawService {
     pub cors: Option<At<RawCors>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
+    /// `true` passes WebSocket handshakes (RFC 6455, HTTP/1.1) on to the replicas; without it they are ordinary GETs.
+    pub websocket: At<bool>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
     /// Versions of the service, at least one.
@@ -188,6 +190,9 @@ pub(in super::super) struct RawLimits {
     pub request_body_timeout: At<RawDuration>,
     /// Longest wait for the client to take the next piece of the answer, 1ms to 1h.
     pub response_write_timeout: At<RawDuration>,
+    /// Longest time from the head of an answer (or from a WebSocket's 101) to its end, 1ms to 7d. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout: Option<At<RawDuration>>,
     /// Calls at once per replica, 1 to 1000000. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<At<u32>>,
@@ -209,6 +214,7 @@ impl Default for RawLimits {
             idle_timeout: duration(replica.upstream.idle),
             request_body_timeout: duration(client.request_body),
             response_write_timeout: duration(client.response_write),
+            answer_timeout: client.answer.map(duration),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
             queue_length: At::default_value(replica.admission.queue_length),
