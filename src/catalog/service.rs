@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
-use super::{AuthMode, ComputeType, ServiceName, StatusMapping};
+use super::{AuthMode, ComputeType, Profile, ServiceName, StatusMapping};
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,12 @@ pub struct ServiceSpec {
     /// Whether WebSocket handshakes are passed on to the replicas; without it they are ordinary GETs.
     #[serde(default)]
     pub websocket: bool,
+    /// The kind of server in its containers: decides which paths are open and what the paths of deployments are.
+    #[serde(default)]
+    pub profile: Profile,
+    /// Further paths of the containers that callers may use, each passed on as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub score_paths: Vec<String>,
     /// Sizes and waits of all deployments.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -82,6 +88,8 @@ impl ServiceSpec {
             at_expiry: AtExpiry::default(),
             status_mapping: StatusMapping::default(),
             websocket: false,
+            profile: Profile::default(),
+            score_paths: Vec::new(),
             limits: LimitsSpec::default(),
             deployments: BTreeMap::new(),
             azure: serde_json::Map::new(),
@@ -121,22 +129,19 @@ pub struct DeploymentSpec {
     pub azure: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The container's own paths, each beginning with `/`; unset ones are the profile's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PathsSpec {
-    /// Default `/score`.
-    pub score: String,
-    /// Default `/swagger.json`.
-    pub swagger: String,
-    /// Default `/`.
-    pub health: String,
-}
-
-impl Default for PathsSpec {
-    fn default() -> Self {
-        Self { score: "/score".into(), swagger: "/swagger.json".into(), health: "/".into() }
-    }
+    /// Where the model is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
+    /// Where its description is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swagger: Option<String>,
+    /// Where its health is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
 }
 
 /// Sizes and waits; unset ones are the gateway's defaults. The same names and bounds as `limits` in the configuration.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
-use http::uri::{Scheme, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 
@@ -78,15 +78,15 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         met["service"] = show_service(service, &host, &target);
         met["auth"] = show_auth(service, &headers);
         met["limits"] = show_limits(service);
+        let asked = target.under(routed.prefix);
         let endpoint = routed.endpoint?;
         if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
             met["cors"] = json!("the gateway answers this preflight itself, without a credential");
             return Ok(());
         }
-        proxy::check_method(&call.method)?;
+        proxy::check_method(&call.method, endpoint.methods())?;
         let (candidates, because) = choose_deployments(service, &headers);
-        let shown: Vec<_> =
-            candidates.iter().map(|deployment| show_deployment(deployment, endpoint)).collect();
+        let shown: Vec<_> = candidates.iter().map(|it| show_deployment(it, endpoint, &asked)).collect();
         met["deployment"] = json!({ "because": because, "candidates": shown });
         match candidates.is_empty() {
             false => Ok(()),
@@ -144,7 +144,7 @@ fn route(
         tls.check_authority(&host)?;
     }
     let services = config.services.iter().enumerate();
-    let routes = RouteTable::new(services.map(|(place, s)| (&s.name, &*s.hosts, place)));
+    let routes = RouteTable::new(services.map(|(place, service)| service.route(place)));
     let routed = routes.find(&host, &target)?;
     Ok((host, target, routed))
 }
@@ -249,14 +249,14 @@ fn show_limits(service: &ServiceSettings) -> Value {
     shown
 }
 
-fn show_deployment(deployment: &DeploymentSettings, endpoint: Endpoint) -> Value {
-    let path = deployment.paths.of(endpoint);
+fn show_deployment(deployment: &DeploymentSettings, endpoint: Endpoint, asked: &Target) -> Value {
+    let path = deployment.paths.upstream(endpoint, asked).ok();
     let replicas: Vec<_> = deployment.replicas.iter().map(|replica| replica.origin.to_string()).collect();
     json!({
         "name": deployment.name.as_str(),
         "trafficPercent": deployment.traffic,
         "replicas": replicas,
-        "path": path.as_str(),
+        "path": path.as_ref().map(PathAndQuery::path),
     })
 }
 

@@ -8,7 +8,7 @@ use crate::auth::{Authenticator, JwksRegistry};
 use crate::limit::Admission;
 use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
 use crate::route::Split;
-use crate::upstream::Replica;
+use crate::upstream::{Replica, ReplicaSet};
 
 use super::publish::PublishError;
 
@@ -66,24 +66,18 @@ fn authenticator(
         .map_err(|error| PublishError::Auth(settings.name.clone(), error))
 }
 
-/// A replica and the places of a deployment live on while their settings stay the same, so that a change neither loses
+/// Replicas and the places of a deployment live on while their settings stay the same, so that a change neither loses
 /// count of the calls in flight nor lets in more than the limit.
 fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
-    let replicas: Box<[Arc<Replica>]> = settings
-        .replicas
-        .iter()
-        .map(|replica| {
-            let mut all = before.into_iter().flat_map(|before| &before.replicas);
-            let kept = all.find(|kept| kept.settings() == replica);
-            kept.map_or_else(|| Replica::new(replica.clone()), Arc::clone)
-        })
-        .collect();
+    let replicas = replicas(settings, before);
+    let members = replicas.members().len();
     let kept = before.filter(|before| {
-        before.admission.settings() == &settings.limits.admission && before.replicas.len() == replicas.len()
+        before.admission.settings() == &settings.limits.admission
+            && before.replicas.members().len() == members
     });
     let admission = match kept {
         Some(before) => Arc::clone(&before.admission),
-        None => Arc::new(Admission::new(settings.limits.admission, replicas.len())),
+        None => Arc::new(Admission::new(settings.limits.admission, members)),
     };
     Deployment {
         name: settings.name.shared(),
@@ -93,4 +87,20 @@ fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Dep
         paths: settings.paths.clone(),
         deadlines: settings.limits.upstream,
     }
+}
+
+fn replicas(settings: &DeploymentSettings, before: Option<&Deployment>) -> Arc<ReplicaSet> {
+    let wanted = &settings.replicas;
+    let kept = before.map(|before| before.replicas.members());
+    let kept = kept.as_deref().unwrap_or_default();
+    if let Some(before) = before
+        && kept.iter().map(|replica| replica.settings()).eq(wanted)
+    {
+        return Arc::clone(&before.replicas);
+    }
+    let members = wanted.iter().map(|wanted| {
+        let kept = kept.iter().find(|kept| kept.settings() == wanted);
+        kept.map_or_else(|| Replica::new(wanted.clone()), Arc::clone)
+    });
+    ReplicaSet::new(members.collect())
 }

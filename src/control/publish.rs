@@ -186,8 +186,7 @@ impl Sources {
         }
         self.shadowed = shadowed;
         let routes = services.iter().enumerate();
-        let routes = routes.map(|(place, service)| (&service.settings.name, &*service.settings.hosts, place));
-        let routes = RouteTable::new(routes);
+        let routes = RouteTable::new(routes.map(|(place, service)| service.settings.route(place)));
         Snapshot { generation, routes, services, listeners: Arc::clone(&self.listeners) }
     }
 

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http_body::Body as _;
 
 use crate::auth::Grant;
+use crate::catalog::Methods;
 use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::Permit;
@@ -70,8 +71,9 @@ impl ServedBy {
 /// Places taken in the name of this call, given back with it.
 #[derive(Default)]
 struct Held {
-    place: Option<Permit>,
+    // Before the place: whoever gets that next must find room at a replica.
     replica: Option<InFlightGuard>,
+    place: Option<Permit>,
 }
 
 /// What the answer's head carries whoever makes it.
@@ -84,6 +86,8 @@ pub(super) struct AnswerFacts {
     pub deployment: Option<HeaderValue>,
     /// How a refusal is written.
     pub form: AnswerForm,
+    /// The methods of what was asked for.
+    pub methods: Methods,
 }
 
 /// How the caller wants to be told that the gateway refuses its call.
@@ -155,6 +159,7 @@ impl Exchange {
                 allowed_origin: None,
                 deployment: None,
                 form: AnswerForm::Http,
+                methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
@@ -239,6 +244,11 @@ impl Exchange {
     /// Counts the call as in flight at the replica until it is over.
     pub fn hold_replica(&mut self, guard: InFlightGuard) {
         self.held.replica = Some(guard);
+    }
+
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
     }
 
     /// Where the request body is counted as it arrives.

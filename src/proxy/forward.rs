@@ -4,14 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 
 use crate::catalog::Endpoint;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::route::Target;
-use crate::upstream::{Connection, Replica};
+use crate::upstream::{AttemptOutcome, Choice, Connection};
 use crate::wire::{Body, Interim};
 
 use super::body::{Pace, RequestBody};
@@ -30,49 +28,55 @@ pub(super) async fn forward(
     interim: &dyn Interim,
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
-    let mut last_failed = None;
+    let per_replica = deployment.admission.settings().per_replica;
+    // Empty, and so without an allocation, but for calls that failed somewhere.
+    let mut tried = Vec::new();
     loop {
-        let replica = pick(&deployment.replicas, last_failed.as_ref());
+        let guard = deployment.replicas.pick(&Choice { hash: None, tried: &tried, per_replica })?;
+        let replica = Arc::clone(guard.replica());
         exchange.record.attempts += 1;
         exchange.record.replica = Some(Arc::clone(replica.label()));
-        exchange.hold_replica(replica.start_call());
+        exchange.hold_replica(guard);
         let may_retry = exchange.record.attempts < MOST_ATTEMPTS;
         let started = Instant::now();
-        let upstream: Connection = match worker.pools.connection(replica, deadlines).await {
+        let upstream: Connection = match worker.pools.connection(&replica, deadlines).await {
             Ok(upstream) => upstream,
-            Err(_) if may_retry && deployment.replicas.len() > 1 => {
-                last_failed = Some(Arc::clone(replica));
+            Err(error) => {
+                replica.report(AttemptOutcome::ConnectFailed);
+                exchange.release_replica();
+                if !may_retry || deployment.replicas.members().len() == 1 {
+                    return Err(error);
+                }
+                tried.push(replica);
                 continue;
             }
-            Err(error) => return Err(error),
         };
         exchange.record.connect = upstream.connect_time();
+        if upstream.connect_time().is_some() {
+            replica.report(AttemptOutcome::Connected);
+        }
         headers::set_host(request.headers_mut(), replica.host_header());
         match upstream.send_for(request, deadlines, &headers::PassedOn(interim)).await {
             Ok(response) => {
+                replica.report(AttemptOutcome::Answered(response.status()));
                 exchange.record.first_byte = Some(started.elapsed());
                 return Ok(response);
             }
             Err(failed) => match failed.unsent {
-                Some(unsent) if may_retry => request = *unsent,
-                _ => return Err(failed.error),
+                // A pooled connection that closed at the moment of use says nothing about the replica.
+                Some(unsent) if may_retry => {
+                    exchange.release_replica();
+                    request = *unsent;
+                }
+                _ => {
+                    if let Some(outcome) = AttemptOutcome::of_failure(failed.error.kind) {
+                        replica.report(outcome);
+                    }
+                    return Err(failed.error);
+                }
             },
         }
     }
-}
-
-/// The less busy of two replicas taken at random (the power of two choices), passing over the one that just failed.
-fn pick<'a>(replicas: &'a [Arc<Replica>], failed: Option<&Arc<Replica>>) -> &'a Arc<Replica> {
-    let draw = || {
-        let place = fastrand::usize(..replicas.len());
-        let is_failed = failed.is_some_and(|failed| Arc::ptr_eq(failed, &replicas[place]));
-        &replicas[if is_failed { (place + 1) % replicas.len() } else { place }]
-    };
-    if replicas.len() == 1 {
-        return &replicas[0];
-    }
-    let (one, other) = (draw(), draw());
-    if one.in_flight() <= other.in_flight() { one } else { other }
 }
 
 /// The request as the replica is to see it; takes fields and body out of `inbound`.
@@ -91,24 +95,10 @@ pub(super) fn request(
     let body = RequestBody::wrap(body, service, exchange.request_meter(), pace);
     let mut request = Request::new(body);
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = upstream_uri(deployment.paths.of(endpoint), target)?;
+    *request.uri_mut() = Uri::from(deployment.paths.upstream(endpoint, target)?);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
     Ok(request)
-}
-
-/// The container's own path with the caller's query.
-fn upstream_uri(path: &PathAndQuery, target: &Target) -> Result<Uri, Error> {
-    let query = target.query_with_mark();
-    if query.is_empty() {
-        return Ok(Uri::from(path.clone()));
-    }
-    let mut whole = Vec::with_capacity(path.as_str().len() + query.len());
-    whole.extend_from_slice(path.as_str().as_bytes());
-    whole.extend_from_slice(query);
-    PathAndQuery::from_maybe_shared(Bytes::from(whole))
-        .map(Uri::from)
-        .map_err(|e| Error::new(Kind::Malformed, "the query is not acceptable").with_detail(e))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
 
-use crate::catalog::{AtExpiry, Endpoint};
+use crate::catalog::{AtExpiry, Endpoint, Methods};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::upstream::Special;
@@ -36,16 +36,17 @@ pub(super) async fn run(
     let snapshot = worker.snapshot();
     if inbound.method == Method::CONNECT {
         // Its target is no path: nothing below could make sense of it.
-        check_method(&inbound.method)?;
+        check_method(&inbound.method, Methods::GetAndPost)?;
     }
     // One canonical form first: every later step sees the same path and host.
     let target = Target::parse(inbound.target.clone())?;
-    let (service, endpoint) = route(&snapshot, connection, exchange, inbound.authority.as_ref(), &target)?;
+    let (service, endpoint, target) =
+        route(&snapshot, connection, exchange, inbound.authority.as_ref(), target)?;
     allow_origin(service, exchange, &inbound.headers);
     if let Some(preflight) = preflight(service, inbound) {
         return Ok(Answer::Preflight(preflight));
     }
-    check_method(&inbound.method)?;
+    check_method(&inbound.method, endpoint.methods())?;
     // The rest of what can be refused without reading the body comes after the caller is known, so that a stranger
     // learns nothing about limits or deployments.
     let admitted = service.authenticator.authenticate(&inbound.headers, exchange.record.time).await?;
@@ -87,20 +88,23 @@ impl TlsFacts {
     }
 }
 
+/// The service, what is wanted of it, and the target under it.
 fn route<'a>(
     snapshot: &'a WorkerSnapshot,
     connection: &ConnectionFacts,
     exchange: &mut Exchange,
     authority: Option<&HeaderValue>,
-    target: &Target,
-) -> Result<(&'a Service, Endpoint), Error> {
+    target: Target,
+) -> Result<(&'a Service, Endpoint, Target), Error> {
     let host = Host::parse(authority.map_or(b"", HeaderValue::as_bytes))?;
     if let Some(tls) = &connection.tls {
         tls.check_authority(&host)?;
     }
-    let routed = snapshot.routes.find(&host, target)?;
+    let routed = snapshot.routes.find(&host, &target)?;
     exchange.serve_by(snapshot, routed.service);
-    Ok((&snapshot.services[routed.service], routed.endpoint?))
+    let endpoint = routed.endpoint?;
+    exchange.answer.methods = endpoint.methods();
+    Ok((&snapshot.services[routed.service], endpoint, target.under(routed.prefix)))
 }
 
 fn allow_origin(service: &Service, exchange: &mut Exchange, headers: &HeaderMap) {
@@ -122,16 +126,20 @@ pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Lets pass what services take.
+/// Lets pass what the endpoint takes.
 ///
 /// # Errors
 /// [`Kind::MethodNotAllowed`].
-pub fn check_method(method: &Method) -> Result<(), Error> {
-    if method == Method::GET || method == Method::POST {
-        Ok(())
-    } else {
-        Err(Error::new(Kind::MethodNotAllowed, "services take GET and POST only"))
+pub fn check_method(method: &Method, allowed: Methods) -> Result<(), Error> {
+    if allowed.allow(method.as_str()) {
+        return Ok(());
     }
+    let message = match allowed {
+        Methods::GetAndPost => "services take GET and POST only",
+        Methods::Get => "this path takes GET only",
+        Methods::Post => "this path takes POST only",
+    };
+    Err(Error::new(Kind::MethodNotAllowed, message))
 }
 
 fn check_sizes(service: &Service, inbound: &Inbound<'_>) -> Result<(), Error> {

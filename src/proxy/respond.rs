@@ -58,6 +58,10 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
         AnswerForm::Http => refusal(&exchange.record.request_id, error, status),
         AnswerForm::Grpc => grpc::refusal(error, grpc_status_of(error.kind)),
     };
+    if error.kind == Kind::MethodNotAllowed {
+        let allowed = HeaderValue::from_static(exchange.answer.methods.as_str());
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     if exchange.record.method == Some(Method::HEAD) {
         // An answer to HEAD has no body; hyper would send it all the same, and a body that nobody takes is a client gone.
         *response.body_mut() = Body::empty();
@@ -251,9 +255,6 @@ pub(super) fn explain(fields: &mut HeaderMap, kind: Kind) {
             let challenge =
                 "Bearer error=\"invalid_token\", error_description=\"the credential has expired\"";
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
-        Kind::MethodNotAllowed => {
-            fields.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
         }
         Kind::AuthUnavailable
         | Kind::QueueFull

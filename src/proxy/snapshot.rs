@@ -10,7 +10,7 @@ use crate::listener::ListenerSettings;
 use crate::route::{RouteTable, Split};
 use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::ServerTls;
-use crate::upstream::{Deadlines, Replica};
+use crate::upstream::{Deadlines, ReplicaSet};
 
 use super::{EndpointPaths, PreparedCors, ServiceSettings};
 
@@ -72,8 +72,8 @@ pub struct Deployment {
     pub name: Arc<str>,
     /// The same as a header value.
     pub header: HeaderValue,
-    /// At least one; they outlive the snapshot while their settings stay the same.
-    pub replicas: Box<[Arc<Replica>]>,
+    /// At least one member; outlives the snapshot while its settings stay the same.
+    pub replicas: Arc<ReplicaSet>,
     /// Its places; outlive the snapshot while settings and replicas stay the same.
     pub admission: Arc<Admission>,
     /// The container's own paths.

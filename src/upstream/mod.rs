@@ -7,9 +7,11 @@
 mod connect;
 mod h1;
 mod h2;
+mod health;
 mod policy;
 mod pool;
 mod replica;
+mod set;
 mod settings;
 mod special;
 mod url;
@@ -23,9 +25,11 @@ use http::{Request, Response};
 use crate::error::{Error, Kind};
 use crate::wire::{Body, Interim};
 
+pub use health::{AttemptOutcome, Verdict};
 pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
 pub use replica::{InFlightGuard, Replica};
+pub use set::{Choice, ReplicaSet};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 pub use special::Special;
 pub use url::{ReplicaUrl, certificate_name, http_url};

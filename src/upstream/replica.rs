@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use http::HeaderValue;
 
+use super::health::{AttemptOutcome, Health, Verdict};
 use super::settings::ReplicaSettings;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -20,6 +21,7 @@ pub struct Replica {
     id: u64,
     address: Option<SocketAddr>,
     in_flight: AtomicU32,
+    health: Health,
 }
 
 impl Replica {
@@ -36,6 +38,7 @@ impl Replica {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address: address.map(|ip| SocketAddr::new(ip, origin.port)),
             in_flight: AtomicU32::new(0),
+            health: Health::default(),
             settings,
         })
     }
@@ -69,6 +72,27 @@ impl Replica {
     pub fn start_call(self: &Arc<Self>) -> InFlightGuard {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlightGuard(Arc::clone(self))
+    }
+
+    /// Tells how an attempt went. Costs one relaxed load as long as all is well.
+    pub fn report(&self, outcome: AttemptOutcome) {
+        self.health.report(outcome);
+    }
+
+    /// What probes make of it.
+    pub fn set_verdict(&self, verdict: Verdict) {
+        self.health.set_verdict(verdict);
+    }
+
+    /// What probes made of it last.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.health.verdict()
+    }
+
+    /// Whether it may take calls.
+    pub(super) fn may_serve(&self) -> bool {
+        self.health.serves()
     }
 
     /// Never given twice in this process.

@@ -52,6 +52,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth,
         at_expiry: AtExpiry::Finish,
         websocket: false,
@@ -261,7 +262,7 @@ async fn a_replica_of_a_managed_service_is_never_the_gateway_itself() {
     let at = |text, address| {
         let mut settings = managed(text, address, by_keys(KEY, None));
         settings.deployments[0].replicas[0].policy = policy.clone();
-        settings.deployments[0].paths.score = "/metrics".parse().unwrap();
+        settings.deployments[0].paths.score = Some("/metrics".parse().unwrap());
         settings
     };
     let mut by_name = at("named", gateway.observe);

@@ -45,6 +45,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth: AuthSettings::Key(KeySettings {
             primary: digest(2 * number),
             secondary: Some(digest(2 * number + 1)),
@@ -111,7 +112,10 @@ fn what_has_not_changed_is_carried_over_and_what_has_keeps_its_counts() {
     let new = service(&publisher, "rose");
     assert!(!Arc::ptr_eq(&rose, &new));
     assert_eq!(new.deployments[0].deadlines.idle, Duration::from_secs(1));
-    assert!(Arc::ptr_eq(&rose.deployments[0].replicas[0], &new.deployments[0].replicas[0]));
+    assert!(Arc::ptr_eq(
+        &rose.deployments[0].replicas.members()[0],
+        &new.deployments[0].replicas.members()[0]
+    ));
     assert!(Arc::ptr_eq(&rose.deployments[0].admission, &new.deployments[0].admission));
     assert!(Arc::ptr_eq(&rose.authenticator, &new.authenticator));
     changed.auth = AuthSettings::None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Provenance, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry, ServiceSpec,
 };
 use crate::limit::DeploymentLimits;
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
@@ -19,12 +19,18 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         at_expiry: settings.at_expiry,
         status_mapping: settings.status_mapping,
         websocket: settings.websocket,
+        profile: settings.opens.profile,
+        score_paths: settings.opens.score_paths.iter().map(ToString::to_string).collect(),
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
             answer_timeout_ms: settings.limits.answer.and_then(millis),
             ..limits.map(self::limits).unwrap_or_default()
         },
-        deployments: settings.deployments.iter().map(|it| (it.name.clone(), deployment(it))).collect(),
+        deployments: settings
+            .deployments
+            .iter()
+            .map(|it| (it.name.clone(), deployment(settings.opens.profile, it)))
+            .collect(),
         ..ServiceSpec::new(settings.compute_type)
     };
     ServiceEntry {
@@ -45,16 +51,16 @@ const fn auth_mode(settings: &AuthSettings) -> AuthMode {
     }
 }
 
-fn deployment(settings: &DeploymentSettings) -> DeploymentSpec {
+fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec {
     let replicas = settings.replicas.iter().map(|replica| {
         let scheme = if replica.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", replica.origin)
     });
-    let has_own_paths = settings.paths != EndpointPaths::default();
+    let has_own_paths = settings.paths != EndpointPaths::of_profile(profile);
     let paths = || PathsSpec {
-        score: settings.paths.score.to_string(),
-        swagger: settings.paths.swagger.to_string(),
-        health: settings.paths.health.to_string(),
+        score: settings.paths.score.as_ref().map(ToString::to_string),
+        swagger: settings.paths.swagger.as_ref().map(ToString::to_string),
+        health: Some(settings.paths.health.to_string()),
     };
     DeploymentSpec {
         traffic: settings.traffic,

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
-use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, ServiceName, ServiceSpec};
+use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
 use crate::limit::{DeploymentLimits, Limits};
 use crate::management::Refusal;
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::route::host_problem;
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::route::{OpenPaths, host_problem, score_path_problem};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -29,17 +29,19 @@ pub(super) fn project(
     auth: AuthSettings,
     replicas: &Replicas,
 ) -> Result<ServiceSettings, Refusal> {
+    let deployments = deployments(name, spec, replicas)?;
     Ok(ServiceSettings {
         name: name.clone(),
         compute_type: spec.compute_type,
         hosts: hosts(spec)?,
+        opens: Arc::new(opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
         websocket: spec.websocket,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
-        deployments: deployments(name, spec, replicas)?,
+        deployments,
     })
 }
 
@@ -120,19 +122,41 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, &service.1.limits, &spec.limits)?,
         replicas: replicas.find(&place, service, spec)?,
-        paths: spec.paths.as_ref().map_or_else(|| Ok(EndpointPaths::default()), |own| paths(&place, own))?,
+        paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
     })
 }
 
-fn paths(place: &str, spec: &PathsSpec) -> Result<EndpointPaths, Refusal> {
+fn paths(place: &str, profile: Profile, spec: Option<&PathsSpec>) -> Result<EndpointPaths, Refusal> {
+    let mut paths = EndpointPaths::of_profile(profile);
+    let Some(spec) = spec else { return Ok(paths) };
     let path = |field: &str, text: &str| {
         EndpointPaths::parse(text)
             .map_err(|problem| Refusal::invalid(format!("{place}.paths.{field}"), problem))
     };
-    Ok(EndpointPaths {
-        score: path("score", &spec.score)?,
-        swagger: path("swagger", &spec.swagger)?,
-        health: path("health", &spec.health)?,
+    if let Some(score) = &spec.score {
+        paths.score = Some(path("score", score)?);
+    }
+    if let Some(swagger) = &spec.swagger {
+        paths.swagger = Some(path("swagger", swagger)?);
+    }
+    if let Some(health) = &spec.health {
+        paths.health = path("health", health)?;
+    }
+    Ok(paths)
+}
+
+fn opens(spec: &ServiceSpec, deployments: &[DeploymentSettings]) -> Result<OpenPaths, Refusal> {
+    at_most("score_paths", spec.score_paths.len(), OpenPaths::MOST)?;
+    for (i, path) in spec.score_paths.iter().enumerate() {
+        if let Some(problem) = score_path_problem(path, &spec.score_paths[..i]) {
+            return Err(Refusal::invalid(format!("score_paths[{i}]"), problem));
+        }
+    }
+    Ok(OpenPaths {
+        profile: spec.profile,
+        score_paths: spec.score_paths.iter().map(|path| path.as_str().into()).collect(),
+        grpc: Box::default(),
+        profile_grpc: proxy::all_speak_h2(deployments),
     })
 }
 

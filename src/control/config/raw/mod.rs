@@ -26,7 +26,8 @@ pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
 pub(super) use service::{
-    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawProtocol, RawReplicaTls, RawService,
+    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
+    RawService,
 };
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the

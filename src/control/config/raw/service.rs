@@ -7,7 +7,7 @@ use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
 use super::listener::RawCertificate;
-use crate::catalog::{AuthMode, ComputeType, StatusMapping};
+use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
 /// One service. It is reached by its hosts and, whatever its compute type, by path `/api/v1/service/NAME/score`.
@@ -38,6 +38,15 @@ pub(in super::super) struct RawService {
     /// Cross-origin rules; absent: no CORS headers and no preflight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<At<RawCors>>,
+    /// The kind of server in its containers: decides which of its paths are open and the defaults of `paths`.
+    pub profile: At<Profile>,
+    /// Further paths of the containers that callers may use, each passed on as it is; at most 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score_paths: Vec<At<String>>,
+    /// gRPC services that are open, `package.Service`, or single methods of one, `package.Service/Method`; at most 100.
+    /// The replicas' `protocol` must be `h2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc: Vec<At<String>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
     /// `true` passes WebSocket handshakes (RFC 6455, HTTP/1.1) on to the replicas; without it they are ordinary GETs.
@@ -248,24 +257,21 @@ pub(in super::super) struct RawDeployment {
     pub tls: Option<At<RawReplicaTls>>,
 }
 
-/// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Paths")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawPaths {
-    /// The model itself.
-    pub score: At<String>,
+    /// The model itself. Default: `/score`, `/invocations` (mlflow), `/v1/chat/completions` (openai); no default for
+    /// kserve-v2, triton and torchserve, where it depends on the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<At<String>>,
     /// Its description.
-    pub swagger: At<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swagger: Option<At<String>>,
     /// Whether the container is there.
-    pub health: At<String>,
-}
-
-impl Default for RawPaths {
-    fn default() -> Self {
-        let path = |path: &str| At::default_value(path.to_owned());
-        Self { score: path("/score"), swagger: path("/swagger.json"), health: path("/") }
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<String>>,
 }
 
 /// HTTP version spoken to replicas.

@@ -7,6 +7,7 @@ mod field;
 mod gateway;
 mod listener;
 mod management;
+mod paths;
 mod service;
 mod unbuilt;
 

@@ -61,10 +61,12 @@ impl Resolver<'_> {
         let (limits, of_deployments) = self.limits(&raw.limits);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
         let deployments = self.deployments(raw, of_deployments);
+        let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
             name: name?,
             compute_type: compute_type?,
             hosts,
+            opens,
             auth: auth?,
             at_expiry: AtExpiry::Finish,
             websocket: self.websocket(raw),
