@@ -8,6 +8,7 @@ mod name;
 mod profile;
 mod role;
 mod service;
+mod split;
 mod workspace;
 
 pub use compute::{AuthMode, ComputeType, StatusMapping};
@@ -16,6 +17,7 @@ pub use name::{InvalidName, ServiceName};
 pub use profile::{OpenPattern, Profile};
 pub use role::{Action, ActionSet, BuiltInRole};
 pub use service::{AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, ServiceEntry, ServiceSpec};
+pub use split::{MirrorSpec, UnknownDeployment};
 pub use workspace::{
     CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
 };

@@ -166,6 +166,9 @@ pub struct LimitsSpec {
     /// Milliseconds that a call may wait for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_wait_ms: Option<u64>,
+    /// How many calls may wait at once; unset: 1000, for Managed as many as there are places.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<u32>,
 }
 
 /// What becomes of an answer under way when the credential that began it ends.

@@ -18,7 +18,7 @@ use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, Endpoint};
 use crate::control::config::{self, Config};
 use crate::error::Error;
-use crate::limit::DeploymentLimits;
+use crate::limit::{DeploymentLimits, QueueLength};
 use crate::listener::ListenerSettings;
 use crate::proxy::{self, DeploymentSettings, ServiceSettings, TlsFacts};
 use crate::route::{Host, RouteTable, Routed, SERVICE_PREFIX, Target};
@@ -244,7 +244,10 @@ fn show_limits(service: &ServiceSettings) -> Value {
         shown["idleTimeout"] = format!("{:?}", upstream.idle).into();
         shown["concurrentRequestsPerReplica"] = admission.per_replica.into();
         shown["queueWait"] = format!("{:?}", admission.queue_wait).into();
-        shown["queueLength"] = admission.queue_length.into();
+        shown["queueLength"] = match admission.queue_length {
+            QueueLength::Fixed(length) => length.into(),
+            QueueLength::AsPlaces => "as many as there are places".into(),
+        };
     }
     shown
 }

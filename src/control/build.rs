@@ -8,7 +8,7 @@ use crate::auth::{Authenticator, JwksRegistry};
 use crate::limit::Admission;
 use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
 use crate::route::Split;
-use crate::upstream::{Replica, ReplicaSet};
+use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, Verdict};
 
 use super::publish::PublishError;
 
@@ -66,18 +66,14 @@ fn authenticator(
         .map_err(|error| PublishError::Auth(settings.name.clone(), error))
 }
 
-/// Replicas and the places of a deployment live on while their settings stay the same, so that a change neither loses
-/// count of the calls in flight nor lets in more than the limit.
+/// Replicas live on while their settings stay the same, and the places for as long as there is a deployment of the name, so
+/// that a change neither loses count of the calls in flight nor lets in more than the limit. [`enact`] changes the places:
+/// what is built may still not be published.
 fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
     let replicas = replicas(settings, before);
-    let members = replicas.members().len();
-    let kept = before.filter(|before| {
-        before.admission.settings() == &settings.limits.admission
-            && before.replicas.members().len() == members
-    });
-    let admission = match kept {
+    let admission = match before {
         Some(before) => Arc::clone(&before.admission),
-        None => Arc::new(Admission::new(settings.limits.admission, members)),
+        None => Arc::new(Admission::new(settings.limits.admission, replicas.serving())),
     };
     Deployment {
         name: settings.name.shared(),
@@ -93,14 +89,33 @@ fn replicas(settings: &DeploymentSettings, before: Option<&Deployment>) -> Arc<R
     let wanted = &settings.replicas;
     let kept = before.map(|before| before.replicas.members());
     let kept = kept.as_deref().unwrap_or_default();
+    // The hosts that one name means stand together.
+    let groups = || kept.chunk_by(|one, next| one.settings() == next.settings());
     if let Some(before) = before
-        && kept.iter().map(|replica| replica.settings()).eq(wanted)
+        && groups().map(|group| group[0].settings()).eq(wanted)
     {
         return Arc::clone(&before.replicas);
     }
-    let members = wanted.iter().map(|wanted| {
-        let kept = kept.iter().find(|kept| kept.settings() == wanted);
-        kept.map_or_else(|| Replica::new(wanted.clone()), Arc::clone)
+    let members = wanted.iter().flat_map(|wanted| {
+        let kept = groups().find(|group| group[0].settings() == wanted);
+        kept.map_or_else(|| vec![new_replica(wanted, settings)], <[_]>::to_vec)
     });
     ReplicaSet::new(members.collect())
+}
+
+/// Puts into effect what of a published service is not in the snapshot: limits that outlive it.
+pub(super) fn enact(service: &Service) {
+    for (settings, deployment) in service.settings.deployments.iter().zip(&service.deployments) {
+        deployment.admission.set_settings(settings.limits.admission);
+        deployment.admission.set_replicas(deployment.replicas.serving());
+    }
+}
+
+/// A replica that has to prove something gets no calls until it has.
+fn new_replica(wanted: &ReplicaSettings, settings: &DeploymentSettings) -> Arc<Replica> {
+    let replica = Replica::new(wanted.clone());
+    if settings.health.is_some() {
+        replica.set_verdict(Verdict::Starting);
+    }
+    replica
 }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::catalog::ComputeType;
 use crate::upstream::Deadlines;
 
 /// Sizes and waits on the client, the same for all of a service.
@@ -77,8 +78,9 @@ impl Default for DeploymentLimits {
             },
             admission: AdmissionSettings {
                 per_replica: None,
+                chosen_by: ChosenBy::Owner,
                 queue_wait: Duration::from_millis(500),
-                queue_length: 1000,
+                queue_length: QueueLength::DEFAULT,
             },
         }
     }
@@ -89,10 +91,54 @@ impl Default for DeploymentLimits {
 pub struct AdmissionSettings {
     /// `concurrent_requests_per_replica`; `None`: no limit.
     pub per_replica: Option<u32>,
+    /// Who set that, for whoever is refused by it.
+    pub chosen_by: ChosenBy,
     /// `queue_wait`: longest wait for a place.
     pub queue_wait: Duration,
     /// `queue_length`: how many may wait at once.
-    pub queue_length: u32,
+    pub queue_length: QueueLength,
+}
+
+/// Where a limit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// Whoever owns the service has set it.
+    Owner,
+    /// Nobody has: it is what Azure gives services that leave it out.
+    Azure,
+}
+
+/// How many calls may wait at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueLength {
+    /// This many.
+    Fixed(u32),
+    /// As many as there are places, so that twice as many calls as places are taken in (Managed: more than
+    /// `2 x max_concurrent_requests_per_instance x instances` is answered 429, Azure's limits of online endpoints).
+    AsPlaces,
+}
+
+impl QueueLength {
+    /// That of a service that sets none, but for Managed ones.
+    pub const DEFAULT: Self = Self::Fixed(1000);
+
+    /// That of a service of `compute_type` that sets none.
+    #[must_use]
+    pub const fn default_of(compute_type: ComputeType) -> Self {
+        match compute_type {
+            ComputeType::Aci | ComputeType::Aks => Self::DEFAULT,
+            ComputeType::Managed => Self::AsPlaces,
+        }
+    }
+
+    /// The number, where there are so many places.
+    #[must_use]
+    pub const fn of_places(self, places: u32) -> u32 {
+        match self {
+            Self::Fixed(length) => length,
+            Self::AsPlaces => places,
+        }
+    }
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

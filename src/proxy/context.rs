@@ -1,6 +1,7 @@
 //! The exchange: what is known of one call while it is under way, and the guard that leaves its record behind.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
@@ -12,7 +13,7 @@ use crate::auth::Grant;
 use crate::catalog::Methods;
 use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
-use crate::limit::Permit;
+use crate::limit::{Permit, PrincipalId};
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
 use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
@@ -236,6 +237,15 @@ impl Exchange {
         self.service().map(|service| service.metrics(&self.worker.metrics).start_tunnel())
     }
 
+    /// Who calls, as whoever shares something out among callers tells them apart: a token's subject, one of the service's
+    /// keys, or else the client's address. Each key is a caller of its own.
+    pub fn caller(&self) -> PrincipalId {
+        match &self.record.principal {
+            Principal::Anonymous => PrincipalId::of(&share_of(self.record.client_address)),
+            named => PrincipalId::of(named),
+        }
+    }
+
     /// Holds the deployment's place until the call is over.
     pub fn hold_place(&mut self, permit: Permit) {
         self.held.place = Some(permit);
@@ -335,6 +345,15 @@ impl Drop for Exchange {
             None => self.worker.metrics.unrouted().observe(&self.record),
         }
         self.worker.records.write(&self.record);
+    }
+}
+
+/// The part of an address that one client has: all of an IPv4 address, the network of an IPv6 address, of which it can have
+/// any number (RFC 6177).
+fn share_of(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

@@ -4,11 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 
-use crate::catalog::Endpoint;
 use crate::error::Error;
-use crate::route::Target;
 use crate::upstream::{AttemptOutcome, Choice, Connection};
 use crate::wire::{Body, Interim};
 
@@ -28,7 +27,7 @@ pub(super) async fn forward(
     interim: &dyn Interim,
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
-    let per_replica = deployment.admission.settings().per_replica;
+    let per_replica = deployment.admission.per_replica();
     // Empty, and so without an allocation, but for calls that failed somewhere.
     let mut tried = Vec::new();
     loop {
@@ -83,10 +82,10 @@ pub(super) async fn forward(
 pub(super) fn request(
     connection: &ConnectionFacts,
     exchange: &Exchange,
-    (service, deployment): (&Service, &Deployment),
-    (endpoint, target): (Endpoint, &Target),
+    service: &Service,
+    path: PathAndQuery,
     inbound: &mut Inbound<'_>,
-) -> Result<Request<Body>, Error> {
+) -> Request<Body> {
     let pace = match exchange.answer.form {
         AnswerForm::Http => Pace::Steady,
         AnswerForm::Grpc => Pace::Free,
@@ -95,10 +94,10 @@ pub(super) fn request(
     let body = RequestBody::wrap(body, service, exchange.request_meter(), pace);
     let mut request = Request::new(body);
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = Uri::from(deployment.paths.upstream(endpoint, target)?);
+    *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
-    Ok(request)
+    request
 }

@@ -58,9 +58,9 @@ pub(super) async fn run(
     let special = special(service, exchange, inbound)?;
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
+    let path = deployment.paths.upstream(endpoint, &target)?;
     admit(deployment, exchange).await?;
-    let mut request =
-        forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
+    let mut request = forward::request(connection, exchange, service, path, inbound);
     if let Some(special) = special {
         request.extensions_mut().insert(special);
     }
@@ -219,7 +219,7 @@ async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), E
         return Ok(());
     }
     let since = Instant::now();
-    let admitted = deployment.admission.admit().await;
+    let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.record.queue = Some(since.elapsed());
     exchange.hold_place(admitted?);
     Ok(())

@@ -74,7 +74,7 @@ pub struct Deployment {
     pub header: HeaderValue,
     /// At least one member; outlives the snapshot while its settings stay the same.
     pub replicas: Arc<ReplicaSet>,
-    /// Its places; outlive the snapshot while settings and replicas stay the same.
+    /// Its places; outlive the snapshot while there is a deployment of the name.
     pub admission: Arc<Admission>,
     /// The container's own paths.
     pub paths: EndpointPaths,

@@ -80,7 +80,7 @@ pub struct RequestUrl {
 }
 
 /// The caller as authentication established it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// Nobody was asked, or nobody was let in.
     #[default]

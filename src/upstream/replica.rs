@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use http::HeaderValue;
 
 use super::health::{AttemptOutcome, Health, Verdict};
+use super::names::HostAddresses;
 use super::settings::ReplicaSettings;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -19,7 +20,7 @@ pub struct Replica {
     label: Arc<str>,
     host: HeaderValue,
     id: u64,
-    address: Option<SocketAddr>,
+    addresses: HostAddresses,
     in_flight: AtomicU32,
     health: Health,
 }
@@ -30,13 +31,25 @@ impl Replica {
     pub fn new(settings: ReplicaSettings) -> Arc<Self> {
         let origin = &settings.origin;
         let address = origin.host.parse::<IpAddr>().ok();
-        let label: Arc<str> = origin.to_string().into();
+        let address = address.map(|ip| SocketAddr::new(ip, origin.port));
+        Self::at(settings, address.into_iter().collect())
+    }
+
+    /// A replica that no call has gone to, at one of the hosts that its name means. It goes by its address, but for `Host`
+    /// and TLS, which have the name. A host of several addresses goes by the name.
+    #[must_use]
+    pub fn at(settings: ReplicaSettings, addresses: HostAddresses) -> Arc<Self> {
+        let origin = settings.origin.to_string();
+        let label: Arc<str> = match *addresses {
+            [address] => address.to_string().into(),
+            _ => origin.as_str().into(),
+        };
         Arc::new(Self {
             // A host that could be parsed out of a URL can be written in a header.
-            host: HeaderValue::from_str(&label).unwrap_or(HeaderValue::from_static("")),
+            host: HeaderValue::from_str(&origin).unwrap_or(HeaderValue::from_static("")),
             label,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            address: address.map(|ip| SocketAddr::new(ip, origin.port)),
+            addresses,
             in_flight: AtomicU32::new(0),
             health: Health::default(),
             settings,
@@ -55,7 +68,7 @@ impl Replica {
         &self.label
     }
 
-    /// The same as the value of `Host`.
+    /// Host and port as in its URL.
     #[must_use]
     pub const fn host_header(&self) -> &HeaderValue {
         &self.host
@@ -91,18 +104,21 @@ impl Replica {
     }
 
     /// Whether it may take calls.
-    pub(super) fn may_serve(&self) -> bool {
+    #[must_use]
+    pub fn may_serve(&self) -> bool {
         self.health.serves()
     }
 
     /// Never given twice in this process.
-    pub(super) const fn id(&self) -> u64 {
+    #[must_use]
+    pub const fn id(&self) -> u64 {
         self.id
     }
 
-    /// Where to connect, if the host is an address and needs no look-up.
-    pub(super) const fn address(&self) -> Option<SocketAddr> {
-        self.address
+    /// Where to connect, in the order to be tried; empty: what the name means has to be looked up.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 }
 
@@ -159,10 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn a_host_of_a_name_goes_by_its_address_and_is_told_the_name() {
+        let at = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            let replica = Replica::at(replica("model").settings().clone(), addresses);
+            assert_eq!(replica.host_header(), "model:5001");
+            replica.label().to_string()
+        };
+        assert_eq!(at(&["10.0.0.7:5001"]), "10.0.0.7:5001");
+        assert_eq!(at(&["[fd00::7]:5001"]), "[fd00::7]:5001");
+        assert_eq!(at(&["[::1]:5001", "127.0.0.1:5001"]), "model:5001");
+        assert_eq!(at(&[]), "model:5001");
+    }
+
+    #[test]
     fn only_addresses_need_no_look_up() {
-        assert!(replica("::1").address().is_some());
-        assert!(replica("127.0.0.1").address().is_some());
-        assert!(replica("model").address().is_none());
+        assert_eq!(replica("::1").addresses(), ["[::1]:5001".parse().unwrap()]);
+        assert_eq!(replica("127.0.0.1").addresses(), ["127.0.0.1:5001".parse().unwrap()]);
+        assert!(replica("model").addresses().is_empty());
         assert_ne!(replica("a").id(), replica("a").id());
     }
 }

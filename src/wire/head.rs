@@ -11,6 +11,7 @@ mod target;
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -170,6 +171,8 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// Whether `Upgrade` says `websocket` alone and `Connection` says that it is meant.
     pub websocket: bool,
+    /// For how long the sender says that it keeps the connection idle (`Keep-Alive: timeout=N`).
+    pub kept_idle: Option<Duration>,
 }
 
 /// Reads a request's head from the start of `buf`.
@@ -299,6 +302,7 @@ pub fn parse_response(
     Ok(Some(ResponseHead {
         keep_alive: meaning.keep_alive(version) && framing != Framing::UntilClose,
         websocket: meaning.says_websocket(),
+        kept_idle: meaning.kept_idle,
         status,
         version,
         headers,

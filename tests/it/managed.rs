@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
-use scoregate::limit::{AdmissionSettings, DeploymentLimits, Limits};
-use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
-use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
+use scoregate::upstream::{
+    AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 use secrecy::ExposeSecret;
 
 use crate::harness::{
@@ -65,12 +67,19 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("green"),
             traffic: 100,
             limits: DeploymentLimits {
                 upstream: Deadlines { connect: minute, first_byte: minute, idle: minute },
-                admission: AdmissionSettings { per_replica: None, queue_wait: minute, queue_length: 10 },
+                admission: AdmissionSettings {
+                    per_replica: None,
+                    chosen_by: ChosenBy::Owner,
+                    queue_wait: minute,
+                    queue_length: QueueLength::Fixed(10),
+                },
             },
             replicas: vec![ReplicaSettings {
                 origin: Origin { host: replica.ip().to_string().into(), port: replica.port() },

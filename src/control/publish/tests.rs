@@ -7,9 +7,9 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -61,12 +61,19 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("blue"),
             traffic: 100,
             limits: DeploymentLimits {
                 upstream: Deadlines { connect: seconds, first_byte: seconds, idle: seconds },
-                admission: AdmissionSettings { per_replica: Some(4), queue_wait: seconds, queue_length: 10 },
+                admission: AdmissionSettings {
+                    per_replica: Some(4),
+                    chosen_by: ChosenBy::Owner,
+                    queue_wait: seconds,
+                    queue_length: QueueLength::Fixed(10),
+                },
             },
             replicas: vec![ReplicaSettings {
                 origin: Origin { host: format!("{text}.models.svc").into(), port: 5001 },

@@ -6,7 +6,7 @@ use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry, ServiceSpec,
 };
-use crate::limit::DeploymentLimits;
+use crate::limit::{DeploymentLimits, QueueLength};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
 
 /// The entry that `settings` would have been made from.
@@ -82,6 +82,10 @@ fn limits(limits: DeploymentLimits) -> LimitsSpec {
         idle_timeout_ms: millis(limits.upstream.idle),
         concurrent_requests_per_replica: limits.admission.per_replica,
         queue_wait_ms: millis(limits.admission.queue_wait),
+        queue_length: match limits.admission.queue_length {
+            QueueLength::Fixed(length) => Some(length),
+            QueueLength::AsPlaces => None,
+        },
     }
 }
 
@@ -105,7 +109,7 @@ mod tests {
             "status_mapping": "passthrough",
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
-                "concurrent_requests_per_replica": 3, "queue_wait_ms": 4,
+                "concurrent_requests_per_replica": 3, "queue_wait_ms": 4, "queue_length": 5,
             },
             "deployments": {
                 "blue": {"traffic": 90, "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},

@@ -9,13 +9,16 @@ use std::time::Duration;
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
-use crate::limit::{DeploymentLimits, Limits};
+use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
-use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
+use crate::upstream::{NamesSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
+/// Calls at once per replica of services that Azure's clients make without saying (both SDKs' documented default).
+const AZURE_PER_REPLICA: u32 = 1;
 /// Most hosts of one service.
 const MAX_HOSTS: usize = 100;
 
@@ -41,6 +44,8 @@ pub(super) fn project(
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments,
     })
 }
@@ -120,9 +125,11 @@ fn deployment(
     Ok(DeploymentSettings {
         name: name.clone(),
         traffic: spec.traffic,
-        limits: deployment_limits(&place, &service.1.limits, &spec.limits)?,
+        limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
         paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
+        health: None,
+        names: NamesSettings::default(),
     })
 }
 
@@ -176,24 +183,29 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
 /// The service's limits with the deployment's own over them.
 fn deployment_limits(
     place: &str,
-    service: &LimitsSpec,
-    own: &LimitsSpec,
+    service: &ServiceSpec,
+    own: &DeploymentSpec,
 ) -> Result<DeploymentLimits, Refusal> {
-    if own.body_bytes.is_some() {
+    if own.limits.body_bytes.is_some() {
         return Err(Refusal::invalid(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
         ));
     }
-    if own.answer_timeout_ms.is_some() {
+    if own.limits.answer_timeout_ms.is_some() {
         return Err(Refusal::invalid(
             format!("{place}.limits.answer_timeout_ms"),
             "it is one limit for all deployments; set limits.answer_timeout_ms of the service instead",
         ));
     }
     let mut limits = DeploymentLimits::default();
-    lay_over(&mut limits, "limits", service)?;
-    lay_over(&mut limits, &format!("{place}.limits"), own)?;
+    limits.admission.queue_length = QueueLength::default_of(service.compute_type);
+    lay_over(&mut limits, "limits", &service.limits)?;
+    lay_over(&mut limits, &format!("{place}.limits"), &own.limits)?;
+    let by_azure = !service.azure.is_empty() || !own.azure.is_empty();
+    if by_azure && limits.admission.per_replica == Some(AZURE_PER_REPLICA) {
+        limits.admission.chosen_by = ChosenBy::Azure;
+    }
     Ok(limits)
 }
 
@@ -210,6 +222,11 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     }
     if let Some(millis) = spec.queue_wait_ms {
         limits.admission.queue_wait = wait("queue_wait_ms", millis, DeploymentLimits::QUEUE_WAIT)?;
+    }
+    if let Some(length) = spec.queue_length {
+        let field = format!("{place}.queue_length");
+        let length = within(&field, length, &DeploymentLimits::QUEUE_LENGTH)?;
+        limits.admission.queue_length = QueueLength::Fixed(length);
     }
     if let Some(count) = spec.concurrent_requests_per_replica {
         let field = format!("{place}.concurrent_requests_per_replica");

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
+use super::retry::RawRetry;
+use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
 use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
@@ -53,6 +56,16 @@ pub(in super::super) struct RawService {
     pub websocket: At<bool>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
+    /// How calls are tried again.
+    pub retry: At<RawRetry>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    pub unknown_deployment: At<RawUnknownDeployment>,
+    /// Keeps calls that belong together at one deployment; absent: each call by turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<At<RawSticky>>,
+    /// Copies of calls to another deployment; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<At<RawMirror>>,
     /// Versions of the service, at least one.
     pub deployments: Vec<At<RawDeployment>>,
 }
@@ -207,8 +220,10 @@ pub(in super::super) struct RawLimits {
     pub concurrent_requests_per_replica: Option<At<u32>>,
     /// Longest wait for a place, 0s to 10m.
     pub queue_wait: At<RawDuration>,
-    /// How many calls may wait at once, 0 to 1000000.
-    pub queue_length: At<u32>,
+    /// How many calls may wait at once, 0 to 1000000. Default: 1000; for Managed as many as there are places, so that calls
+    /// beyond twice the places are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<At<u32>>,
 }
 
 impl Default for RawLimits {
@@ -226,7 +241,7 @@ impl Default for RawLimits {
             answer_timeout: client.answer.map(duration),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
-            queue_length: At::default_value(replica.admission.queue_length),
+            queue_length: None,
         }
     }
 }
@@ -255,6 +270,11 @@ pub(in super::super) struct RawDeployment {
     /// TLS towards `https` replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<RawReplicaTls>>,
+    /// What a replica must prove before it gets calls. Absent: nothing, it gets them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<RawHealth>>,
+    /// How replicas that are given by name are found.
+    pub names: At<RawNames>,
 }
 
 /// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.

@@ -1,5 +1,7 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
+use std::sync::Arc;
+
 use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
 use super::Resolver;
@@ -101,7 +103,9 @@ impl Resolver<'_> {
         let name = self.name(raw.at, &raw.name, names);
         let paths = self.paths(profile, &raw.paths);
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
+        let health = self.health(raw, &paths).map(Arc::new);
+        let names = self.names(&raw.names);
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths, health, names })
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {

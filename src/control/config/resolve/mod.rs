@@ -5,10 +5,13 @@ mod auth;
 mod deployment;
 mod field;
 mod gateway;
+mod health;
 mod listener;
 mod management;
 mod paths;
+mod retry;
 mod service;
+mod split;
 mod unbuilt;
 
 use std::collections::BTreeMap;

@@ -14,8 +14,8 @@ use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use super::field::Taken;
 use crate::auth::{IssuerSettings, TokenSettings};
-use crate::catalog::AtExpiry;
-use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
+use crate::catalog::{AtExpiry, ComputeType};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::proxy::{CorsSettings, ServiceSettings};
 use crate::route::host_problem;
 use crate::upstream::Deadlines;
@@ -58,8 +58,10 @@ impl Resolver<'_> {
             self.required(raw.at, "compute_type", &raw.compute_type).map(|field| field.value.into());
         let auth = compute_type.and_then(|compute_type| self.auth(raw, compute_type, name.as_ref(), issuer));
         let hosts = self.hosts(raw, &mut seen.hosts);
-        let (limits, of_deployments) = self.limits(&raw.limits);
+        let (limits, of_deployments) = self.limits(&raw.limits, compute_type);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
+        let retry = self.retry(&raw.retry);
+        let split = self.split_settings(raw);
         let deployments = self.deployments(raw, of_deployments);
         let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
@@ -73,6 +75,8 @@ impl Resolver<'_> {
             limits,
             status_mapping: raw.status_mapping.value.into(),
             cors,
+            retry,
+            split,
             deployments,
         })
     }
@@ -87,10 +91,16 @@ impl Resolver<'_> {
         raw.hosts.iter().map(|field| field.as_str().into()).collect()
     }
 
-    fn limits(&mut self, raw: &RawLimits) -> (Limits, DeploymentLimits) {
+    fn limits(&mut self, raw: &RawLimits, compute_type: Option<ComputeType>) -> (Limits, DeploymentLimits) {
         let header_bytes = self.size(&raw.header_bytes, sizes(Limits::HEADER_BYTES));
         let answer = raw.answer_timeout.as_ref();
         let per_replica = raw.concurrent_requests_per_replica.as_ref();
+        let queue_length = raw.queue_length.as_ref();
+        let queue_length = match queue_length.map(|field| self.number(field, DeploymentLimits::QUEUE_LENGTH))
+        {
+            Some(length) => QueueLength::Fixed(length),
+            None => compute_type.map_or(QueueLength::DEFAULT, QueueLength::default_of),
+        };
         let limits = Limits {
             body_bytes: self.size(&raw.body_bytes, sizes(Limits::BODY_BYTES)),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
@@ -105,9 +115,10 @@ impl Resolver<'_> {
                 idle: self.duration(&raw.idle_timeout, durations(DeploymentLimits::ANSWER)),
             },
             admission: AdmissionSettings {
+                chosen_by: ChosenBy::Owner,
                 per_replica: per_replica.map(|field| self.number(field, DeploymentLimits::PER_REPLICA)),
                 queue_wait: self.duration(&raw.queue_wait, durations(DeploymentLimits::QUEUE_WAIT)),
-                queue_length: self.number(&raw.queue_length, DeploymentLimits::QUEUE_LENGTH),
+                queue_length,
             },
         };
         (limits, of_deployments)
@@ -164,11 +175,11 @@ impl Resolver<'_> {
 }
 
 /// Bounds in the words of the configuration.
-const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
+pub(super) const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
     RawDuration(*bounds.start())..=RawDuration(*bounds.end())
 }
 
-const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
+pub(super) const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
     RawSize(*bounds.start())..=RawSize(*bounds.end())
 }
 
