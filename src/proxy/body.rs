@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -15,7 +16,7 @@ use crate::wire::Body;
 use crate::wire::deadline::Deadline;
 
 use super::context::Exchange;
-use super::{Service, Tunnel, grpc};
+use super::{Service, Tunnel, grpc, respond};
 
 /// A request body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
 pub(super) struct RequestBody {
@@ -148,6 +149,14 @@ impl ResponseBody {
             exchange.reopen();
             exchange.break_off(error);
         }
+    }
+
+    /// The refusal in the place of an answer that broke with `error` before anything of it was handed on, its head included.
+    pub fn into_refusal(self, error: &Error) -> Response<Self> {
+        let Some(mut exchange) = self.exchange else { return respond::reject(error) };
+        exchange.reopen();
+        exchange.record.response_bytes = 0;
+        respond::refuse(exchange, error)
     }
 
     /// Longest wait for the client to take the next piece (`limits.response_write_timeout`).

@@ -22,13 +22,15 @@ pub(super) struct Wire {
     pub inbox: BytesMut,
     /// To be sent, in order.
     pub outbox: BytesMut,
+    /// Whether something of the outbox has gone out since this was last set to `false`.
+    pub has_sent: bool,
     /// Reads the body of the request under way; `None`: wholly taken.
     pub decoder: Option<Decoder>,
 }
 
 impl Wire {
     pub fn new(io: DownstreamIo) -> Self {
-        Self { io, inbox: BytesMut::new(), outbox: BytesMut::new(), decoder: None }
+        Self { io, inbox: BytesMut::new(), outbox: BytesMut::new(), has_sent: false, decoder: None }
     }
 
     /// Whether nothing more has to be read for the request under way.
@@ -69,6 +71,7 @@ impl Wire {
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.has_sent = true;
             self.outbox.advance(sent);
         }
         // A connection at rest holds no buffer; taking one anew is cheaper than many holding one.
@@ -80,6 +83,7 @@ impl Wire {
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<()>> {
         while self.outbox.has_remaining() {
             let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox))?;
+            self.has_sent = true;
             self.outbox.advance(sent);
         }
         while data.has_remaining() {

@@ -8,32 +8,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{
-    Answer, Call, Connection, End, Gateway, KEY, Replica, Seen, Upstream, assert_record, config, eventually,
-    ok, score_request, service, soon, with_plain_listener,
+    Answer, Call, Connection, End, Gateway, KEY, Replica, Seen, Upstream, WEBSOCKET_ACCEPT, WEBSOCKET_KEY,
+    assert_record, config, eventually, ok, score_request, service, soon, websocket_agreed,
+    websocket_handshake, with_plain_listener,
 };
-
-/// The key of the example in RFC 6455 1.3, and the accept that answers it.
-const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-const PATH: &str = "/api/v1/service/iris/score";
 
 /// A handshake with a further line.
 fn handshake(line: &str) -> String {
-    format!(
-        "GET {PATH}?room=1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\
-         Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat\r\n{line}\r\n"
-    )
+    websocket_handshake("iris", KEY).replace("\r\n\r\n", &format!("\r\n{line}\r\n"))
 }
 
 /// A 101 with these fields.
 fn switching(fields: &str) -> String {
     format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n")
-}
-
-fn agreed() -> String {
-    switching(&format!("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n"))
 }
 
 fn with_websocket(replica: std::net::SocketAddr, more: &str) -> String {
@@ -54,7 +41,7 @@ async fn open(connection: &mut Connection, replica: &Replica) -> (Call, String, 
     connection.send(handshake("")).await;
     let mut call = replica.accept().await;
     let request = call.head().await;
-    call.send(agreed()).await;
+    call.send(websocket_agreed()).await;
     let answer = connection.head().await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
     (call, request, answer)
@@ -80,7 +67,7 @@ async fn until_reset(mut tcp: TcpStream) {
     assert_eq!(error.await.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-fn reset(call: Call) {
+fn reset(call: &Call) {
     socket2::SockRef::from(&call.tcp).set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }
 
@@ -92,12 +79,15 @@ async fn a_tunnel_carries_bytes_both_ways_and_leaves_one_record() {
     let (mut call, request, answer) = open(&mut connection, &replica).await;
 
     assert!(request.starts_with("GET /score?room=1 HTTP/1.1\r\n"), "{request}");
-    for line in ["connection: upgrade", "upgrade: websocket", &format!("sec-websocket-key: {WEBSOCKET_KEY}")] {
+    for line in ["connection: upgrade", "upgrade: websocket", &format!("sec-websocket-key: {WEBSOCKET_KEY}")]
+    {
         assert_eq!(count(&request, line), 1, "{line}: {request}");
     }
     assert!(request.contains("sec-websocket-protocol: chat\r\n"), "{request}");
     assert!(!request.to_lowercase().contains("authorization"), "{request}");
-    for line in ["connection: upgrade", "upgrade: websocket", &format!("sec-websocket-accept: {ACCEPT}")] {
+    for line in
+        ["connection: upgrade", "upgrade: websocket", &format!("sec-websocket-accept: {WEBSOCKET_ACCEPT}")]
+    {
         assert_eq!(count(&answer, line), 1, "{line}: {answer}");
     }
     for framing in ["content-length", "transfer-encoding", "keep-alive", "close"] {
@@ -147,7 +137,7 @@ async fn what_the_client_sends_early_waits_for_the_101_and_then_goes_first() {
     let mut byte = [0];
     let read = call.tcp.try_read(&mut byte);
     assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    call.send(agreed() + "worm").await;
+    call.send(websocket_agreed() + "worm").await;
     connection.head().await.unwrap();
     assert_eq!(connection.bytes(4).await, b"worm");
     connection.send("late").await;
@@ -166,7 +156,7 @@ async fn what_follows_a_handshake_that_is_not_agreed_to_is_an_ordinary_request()
         let mut call = replica.accept().await;
         call.head().await;
         let refusal = format!(
-            "HTTP/1.1 {status}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\
+            "HTTP/1.1 {status}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n\
              Content-Length: 2\r\n\r\nno"
         );
         call.send(&refusal).await;
@@ -187,7 +177,7 @@ async fn what_follows_a_handshake_that_is_not_agreed_to_is_an_ordinary_request()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_101_that_does_not_answer_the_handshake_is_no_tunnel() {
-    let accept = format!("Sec-WebSocket-Accept: {ACCEPT}\r\n");
+    let accept = format!("Sec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n");
     let fields = [
         accept.clone(),
         format!("Upgrade: websocket\r\n{accept}"),
@@ -235,7 +225,7 @@ async fn a_101_that_nobody_asked_for_is_no_tunnel() {
         let mut call = replica.accept().await;
         let head = call.head().await.to_lowercase();
         assert!(!head.contains("upgrade"), "{what}: {head}");
-        call.send(agreed()).await;
+        call.send(websocket_agreed()).await;
         let answer = connection.answer().await;
         assert_eq!((answer.status, answer.reason()), (502, "upstream_protocol"), "{what}");
     }
@@ -255,7 +245,8 @@ async fn a_service_without_websocket_takes_a_handshake_for_an_ordinary_get() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_goes_through_the_same_doors_as_any_call() {
     let replica = Replica::bind().await;
-    let gateway = gateway(&replica, "    limits: { concurrent_requests_per_replica: 1, queue_wait: 0s }").await;
+    let gateway =
+        gateway(&replica, "    limits: { concurrent_requests_per_replica: 1, queue_wait: 0s }").await;
     let key = format!("Sec-WebSocket-Key: {WEBSOCKET_KEY}\r\n");
     for (wire, status, reason) in [
         (handshake("").replace(KEY, "wrong"), 401, "auth_invalid"),
@@ -278,14 +269,20 @@ async fn a_handshake_goes_through_the_same_doors_as_any_call() {
     drop(connection);
     eventually("the place is free", async || {
         let mut connection = gateway.connect().await;
-        connection.send(handshake("").replace("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12")).await;
+        connection
+            .send(handshake("").replace("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 12"))
+            .await;
         let answered = async {
             let mut call = replica.accept().await;
             call.head().await;
-            call.send("HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n").await;
+            call.send(
+                "HTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n",
+            )
+            .await;
             std::future::pending::<()>().await;
         };
-        let answer = tokio::select! { answer = connection.answer() => answer, () = answered => unreachable!() };
+        let answer =
+            tokio::select! { answer = connection.answer() => answer, () = answered => unreachable!() };
         (answer.status == 426).then(|| assert_eq!(answer.header("sec-websocket-version"), "13"))
     })
     .await;
@@ -299,7 +296,7 @@ async fn a_reset_of_the_replica_resets_the_client() {
     client.write_all(handshake("").as_bytes()).await.unwrap();
     let mut call = replica.accept().await;
     call.head().await;
-    call.send(agreed() + "last").await;
+    call.send(websocket_agreed() + "last").await;
     let mut seen = Vec::new();
     soon("the last words", async {
         while !seen.ends_with(b"last") {
@@ -307,9 +304,11 @@ async fn a_reset_of_the_replica_resets_the_client() {
         }
     })
     .await;
-    reset(call);
+    reset(&call);
+    drop(call);
     until_reset(client).await;
-    let expected = json!({"StatusCode": 101, "Reason": "upstream_reset", "EndedBy": "upstream", "ResponseBytes": 4});
+    let expected =
+        json!({"StatusCode": 101, "Reason": "upstream_reset", "EndedBy": "upstream", "ResponseBytes": 4});
     assert_record(&gateway.exactly(1).await[0], &expected);
 }
 
@@ -322,7 +321,7 @@ async fn a_reset_of_the_client_resets_the_replica() {
     writing.write_all(handshake("").as_bytes()).await.unwrap();
     let mut call = replica.accept().await;
     call.head().await;
-    call.send(agreed()).await;
+    call.send(websocket_agreed()).await;
     soon("the 101", reading.read_u8()).await.unwrap();
     writing.write_all(b"hi").await.unwrap();
     assert_eq!(call.bytes(2).await, b"hi");
@@ -330,7 +329,8 @@ async fn a_reset_of_the_client_resets_the_replica() {
     socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(client);
     until_reset(call.tcp).await;
-    let expected = json!({"StatusCode": 101, "Reason": "client_gone", "EndedBy": "client", "RequestBytes": 2});
+    let expected =
+        json!({"StatusCode": 101, "Reason": "client_gone", "EndedBy": "client", "RequestBytes": 2});
     assert_record(&gateway.exactly(1).await[0], &expected);
 }
 
@@ -356,7 +356,10 @@ async fn a_replica_that_ends_first_ends_the_tunnel_cleanly() {
     assert_eq!(connection.ending().await, (b"close".to_vec(), End::Clean));
     // As many clients do once a WebSocket is closed.
     drop(connection);
-    assert_record(&gateway.exactly(1).await[0], &json!({"Reason": "ok", "EndedBy": "upstream", "ResponseBytes": 5}));
+    assert_record(
+        &gateway.exactly(1).await[0],
+        &json!({"Reason": "ok", "EndedBy": "upstream", "ResponseBytes": 5}),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -426,7 +429,7 @@ async fn the_side_that_does_not_read_stops_the_other_and_nothing_is_lost() {
     writing.write_all(handshake("").as_bytes()).await.unwrap();
     let mut call = replica.accept().await;
     call.head().await;
-    call.send(agreed()).await;
+    call.send(websocket_agreed()).await;
     let mut head = vec![0; 1];
     soon("the 101", async {
         while !head.ends_with(b"\r\n\r\n") {
