@@ -145,7 +145,7 @@ pub struct PathsSpec {
 }
 
 /// Sizes and waits; unset ones are the gateway's defaults. The same names and bounds as `limits` in the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsSpec {
     /// Largest request body, in bytes.
@@ -169,6 +169,23 @@ pub struct LimitsSpec {
     /// How many calls may wait at once; unset: 1000, for Managed as many as there are places.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_length: Option<u32>,
+    /// How many calls of all callers together in a time. Of the service alone, not of a deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateSpec>,
+    /// How many calls of each caller in a time. Of the service alone, not of a deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_principal: Option<RateSpec>,
+}
+
+/// So many calls in a second, and how many of them may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateSpec {
+    /// Calls per second in the long run, 0.001 to 1000000.
+    pub requests_per_second: f64,
+    /// Calls that may come at once after a rest, 1 to 1000000; unset: what comes in a second, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
 }
 
 /// What becomes of an answer under way when the credential that began it ends.

@@ -164,6 +164,7 @@ impl Publisher {
         let generation = self.generation() + 1;
         let snapshot = Arc::new(sources.snapshot(generation));
         let retired = self.published.swap(Arc::clone(&snapshot));
+        // Now that nothing can fail any more: what lives on has belonged to the old snapshot till here.
         snapshot.services.iter().for_each(|service| build::enact(service));
         sources.retired.push(retired);
         sources.reap();

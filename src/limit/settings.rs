@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::catalog::ComputeType;
+
 use crate::upstream::Deadlines;
+
+use super::RateLimits;
 
 /// Sizes and waits on the client, the same for all of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Limits {
     pub response_write: Duration,
     /// `answer_timeout`: longest time from the head of an answer, or of a tunnel's 101, to its end; `None`: no limit.
     pub answer: Option<Duration>,
+    /// `rate` and `rate_per_principal`: how many calls in a time.
+    pub rates: RateLimits,
 }
 
 impl Limits {
@@ -41,6 +46,7 @@ impl Default for Limits {
             request_body: Duration::from_secs(30),
             response_write: Duration::from_secs(30),
             answer: None,
+            rates: RateLimits::default(),
         }
     }
 }

@@ -18,47 +18,77 @@ use crate::wire::deadline::Deadline;
 use super::context::Exchange;
 use super::{Service, Tunnel, grpc, respond};
 
-/// A request body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
-pub(super) struct RequestBody {
+/// A caller's body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
+struct RequestBody {
     body: Body,
+    /// As announced, before any of it came.
+    announced: SizeHint,
+    /// The first piece, while the call waits for its place.
+    first: Option<Frame<Bytes>>,
     limit: u64,
     meter: Rc<Cell<u64>>,
+    pace: Pace,
     patience: Duration,
+    /// Set while the caller is waited for.
     deadline: Deadline,
     /// What must have arrived before the deadline moves.
     milestone: u64,
-}
-
-/// How a request body is expected to arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// As something that is there and is sent.
-    Steady,
-    /// As the client and the replica like: they talk. `limits.idle_timeout` bounds their silence.
-    Free,
 }
 
 /// A body that brings less than this within `limits.request_body_timeout` is stalled: one byte now and then is no
 /// progress.
 const PROGRESS_BYTES: u64 = 4096;
 
+/// How a request body is expected to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// As something that is there and is sent: the call waits for it to begin, and then for each piece so long.
+    Steady,
+    /// As caller and replica like: they talk, and either may speak first. `limits.idle_timeout` bounds their silence.
+    Free,
+}
+
+/// Puts `body` under the service's rules and has it begin: its first piece is waited for and kept, so that a call whose
+/// body is slow to come takes no place from others. It also asks a caller that waits to be asked (`100 Continue`). A body
+/// that is already at hand is counted already and needs no watching.
+///
+/// # Errors
+/// The body does not begin in time, or is not acceptable.
+pub(super) async fn prepare(
+    body: &mut Body,
+    pace: Pace,
+    service: &Service,
+    meter: Rc<Cell<u64>>,
+) -> Result<(), Error> {
+    if body.is_buffered() {
+        return Ok(());
+    }
+    let mut watched = RequestBody::new(std::mem::take(body), pace, service, meter);
+    if pace == Pace::Steady
+        && let Some(first) = std::future::poll_fn(|cx| Pin::new(&mut watched).poll_frame(cx)).await
+    {
+        watched.first = Some(first?);
+        // The next wait for the caller begins when somebody wants more.
+        watched.deadline.clear();
+    }
+    *body = Body::stream(watched);
+    Ok(())
+}
+
 impl RequestBody {
-    /// `body` under the service's rules. One that is already at hand is counted already and needs no watching.
-    pub fn wrap(body: Body, service: &Service, meter: Rc<Cell<u64>>, pace: Pace) -> Body {
-        if body.is_buffered() {
-            return body;
+    fn new(body: Body, pace: Pace, service: &Service, meter: Rc<Cell<u64>>) -> Self {
+        let limits = &service.settings.limits;
+        Self {
+            announced: body.size_hint(),
+            body,
+            first: None,
+            limit: limits.body_bytes,
+            meter,
+            pace,
+            patience: limits.request_body,
+            deadline: Deadline::new(),
+            milestone: PROGRESS_BYTES,
         }
-        let patience = service.settings.limits.request_body;
-        let mut deadline = Deadline::new();
-        let milestone = match pace {
-            Pace::Steady => {
-                deadline.set(Instant::now() + patience);
-                PROGRESS_BYTES
-            }
-            Pace::Free => u64::MAX,
-        };
-        let limit = service.settings.limits.body_bytes;
-        Body::stream(Self { body, limit, meter, patience, deadline, milestone })
     }
 
     fn count(&mut self, data: &Bytes) -> Result<(), Error> {
@@ -75,9 +105,25 @@ impl RequestBody {
         }
         if received >= self.milestone {
             self.milestone = received + PROGRESS_BYTES;
-            self.deadline.set(Instant::now() + self.patience);
+            self.deadline.clear();
         }
         Ok(())
+    }
+
+    /// Ready once the caller has been waited for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.pace == Pace::Free {
+            return Poll::Pending;
+        }
+        if !self.deadline.is_set() {
+            self.deadline.set(Instant::now() + self.patience);
+        }
+        self.deadline.poll_expired(cx).map(|()| {
+            let patience = self.patience;
+            let message =
+                format!("the request body stopped arriving for {patience:?} (limits.request_body_timeout)");
+            Error::new(Kind::BodyTimeout, message)
+        })
     }
 }
 
@@ -87,28 +133,25 @@ impl http_body::Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let counted = frame.data_ref().map_or(Ok(()), |data| this.count(data));
                 Poll::Ready(Some(counted.map(|()| frame)))
             }
             Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => this.deadline.poll_expired(cx).map(|()| {
-                let patience = this.patience;
-                let message = format!(
-                    "the request body stopped arriving for {patience:?} (limits.request_body_timeout)"
-                );
-                Some(Err(Error::new(Kind::BodyTimeout, message)))
-            }),
+            Poll::Pending => this.poll_stalled(cx).map(|error| Some(Err(error))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.first.is_some() { self.announced.clone() } else { self.body.size_hint() }
     }
 }
 

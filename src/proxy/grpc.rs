@@ -77,7 +77,7 @@ pub(super) fn refusal(error: &Error, status: GrpcStatus) -> Response<Body> {
     fields.insert(STATUS, HeaderValue::from(status as u16));
     fields.insert(MESSAGE, message(&error.message));
     fields.insert(headers::REASON, HeaderValue::from_static(error.reason().as_str()));
-    respond::explain(fields, error.kind);
+    respond::explain(fields, error);
     response
 }
 

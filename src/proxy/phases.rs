@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
@@ -13,6 +13,7 @@ use crate::route::{Host, Target};
 use crate::upstream::Special;
 use crate::wire::{Body, Handshake};
 
+use super::body::{self, Pace};
 use super::context::{AnswerForm, Exchange};
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
@@ -56,9 +57,13 @@ pub(super) async fn run(
     }
     check_sizes(service, inbound)?;
     let special = special(service, exchange, inbound)?;
+    if let Some(rates) = &service.rates {
+        rates.take(exchange.caller())?;
+    }
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     let path = deployment.paths.upstream(endpoint, &target)?;
+    begin_body((service, deployment), exchange, &mut inbound.body).await?;
     admit(deployment, exchange).await?;
     let mut request = forward::request(connection, exchange, service, path, inbound);
     if let Some(special) = special {
@@ -212,15 +217,42 @@ pub fn no_traffic() -> Error {
     Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
+/// Has a body that is still to come begin, so that nobody holds a place while his body does not. Nothing more of it is read
+/// while the call waits for its place.
+async fn begin_body(
+    (service, deployment): (&Service, &Deployment),
+    exchange: &mut Exchange,
+    body: &mut Body,
+) -> Result<(), Error> {
+    if body.is_buffered() {
+        return Ok(());
+    }
+    if let Err(refused) = deployment.admission.check_room(exchange.caller()) {
+        // Before a client that asks first is told to go on.
+        exchange.record.queue = Some(Duration::ZERO);
+        return Err(refused);
+    }
+    let pace = match exchange.answer.form {
+        AnswerForm::Http => Pace::Steady,
+        AnswerForm::Grpc => Pace::Free,
+    };
+    body::prepare(body, pace, service, exchange.request_meter()).await
+}
+
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
     if let Some(permit) = deployment.admission.try_admit() {
         exchange.record.queue = Some(Duration::ZERO);
         exchange.hold_place(permit);
         return Ok(());
     }
-    let since = Instant::now();
+    exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
-    exchange.record.queue = Some(since.elapsed());
-    exchange.hold_place(admitted?);
+    exchange.end_wait();
+    match admitted {
+        Ok(permit) => exchange.hold_place(permit),
+        // No replica, no place; yet the choice of a replica lets a call through now and then to see whether one is back.
+        Err(error) if error.kind == Kind::NoReadyReplica => {}
+        Err(error) => return Err(error),
+    }
     Ok(())
 }

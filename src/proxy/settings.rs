@@ -14,7 +14,7 @@ use crate::catalog::{AtExpiry, ComputeType, Endpoint, Profile, ServiceName, Stat
 use crate::error::{Error, Kind};
 use crate::limit::{DeploymentLimits, Limits};
 use crate::route::{OpenPaths, Route, Target};
-use crate::upstream::{HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
 pub use split::{MirrorSettings, SplitSettings};
 
@@ -69,6 +69,8 @@ pub struct DeploymentSettings {
     pub limits: DeploymentLimits,
     /// At least one.
     pub replicas: Vec<ReplicaSettings>,
+    /// How they share the calls.
+    pub balancing: BalancingSettings,
     /// The container's own paths.
     pub paths: EndpointPaths,
     /// What its replicas must prove before they get calls; `None`: nothing.

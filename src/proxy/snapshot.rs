@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::auth::Authenticator;
-use crate::limit::Admission;
+use crate::limit::{Admission, Rates};
 use crate::listener::ListenerSettings;
 use crate::route::{RouteTable, Split};
 use crate::telemetry::{Metrics, ServiceMetrics};
@@ -50,6 +50,9 @@ pub struct Service {
     pub authenticator: Arc<Authenticator>,
     /// Cross-origin rules.
     pub cors: Option<PreparedCors>,
+    /// How many calls in a time, and how many there were; `None`: as many as come. What was used of a rate is carried over
+    /// while the rate stays the same.
+    pub rates: Option<Rates>,
     /// Versions, in the order of the settings; without any, every call is answered 404.
     pub deployments: Box<[Deployment]>,
     /// Which of them the next call goes to.

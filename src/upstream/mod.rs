@@ -4,7 +4,9 @@
 //! connection on and gives it back at a clean end. Whatever is odd closes the connection, so that no call can ever get
 //! a byte that was meant for another. Dropping a future or a body cancels the call at the replica.
 
+mod balance;
 mod connect;
+mod ejection;
 mod h1;
 mod h2;
 mod health;
@@ -15,6 +17,7 @@ mod probe;
 mod replica;
 mod rest;
 mod retry;
+mod search;
 mod set;
 mod settings;
 mod special;
@@ -29,15 +32,17 @@ use http::{Request, Response};
 use crate::error::{Error, Kind};
 use crate::wire::{Body, Interim};
 
+pub use balance::{Balancing, stable_hash};
 pub use connect::{Io, connect_apart};
-pub use health::{AttemptOutcome, Verdict};
+pub use ejection::{AttemptOutcome, EjectionSettings};
+pub use health::Verdict;
 pub use names::{HostAddresses, Hosts, MAX_HOSTS, NamesSettings};
 pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
 pub use probe::{Check, HealthSettings, ProbeSettings, ReadinessSettings, Statuses};
 pub use replica::{InFlightGuard, Replica};
 pub use retry::{Replay, RetryBudget, RetrySettings};
-pub use set::{Choice, ReplicaSet};
+pub use set::{BalancingSettings, Choice, ReplicaSet, States};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 pub use special::Special;
 pub use url::{ReplicaUrl, certificate_name, http_url};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
-use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
 use scoregate::upstream::{
     AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
@@ -64,6 +64,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             request_body: minute,
             response_write: minute,
             answer: None,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
@@ -87,6 +88,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

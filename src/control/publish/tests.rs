@@ -7,9 +7,9 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -58,6 +58,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             request_body: seconds,
             response_write: seconds,
             answer: None,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
@@ -81,6 +82,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

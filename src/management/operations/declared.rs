@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, RateSpec, ServiceEntry,
+    ServiceSpec,
 };
-use crate::limit::{DeploymentLimits, QueueLength};
+use crate::limit::{DeploymentLimits, QueueLength, RateSettings};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
 
 /// The entry that `settings` would have been made from.
@@ -24,6 +25,8 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
             answer_timeout_ms: settings.limits.answer.and_then(millis),
+            rate: settings.limits.rates.service.map(rate),
+            rate_per_principal: settings.limits.rates.per_principal.map(rate),
             ..limits.map(self::limits).unwrap_or_default()
         },
         deployments: settings
@@ -86,7 +89,13 @@ fn limits(limits: DeploymentLimits) -> LimitsSpec {
             QueueLength::Fixed(length) => Some(length),
             QueueLength::AsPlaces => None,
         },
+        rate: None,
+        rate_per_principal: None,
     }
+}
+
+fn rate(settings: RateSettings) -> RateSpec {
+    RateSpec { requests_per_second: settings.per_second(), burst: Some(settings.burst()) }
 }
 
 #[cfg(test)]
@@ -110,6 +119,8 @@ mod tests {
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
                 "concurrent_requests_per_replica": 3, "queue_wait_ms": 4, "queue_length": 5,
+                "rate": {"requests_per_second": 2.5, "burst": 6},
+                "rate_per_principal": {"requests_per_second": 0.3, "burst": 1},
             },
             "deployments": {
                 "blue": {"traffic": 90, "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},

@@ -10,7 +10,9 @@ use crate::catalog::Profile;
 use crate::limit::DeploymentLimits;
 use crate::proxy::DeploymentSettings;
 use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
-use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
+use crate::upstream::{
+    self, BalancingSettings, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl,
+};
 
 impl Resolver<'_> {
     /// The deployments of a service, each with the service's `limits`.
@@ -105,7 +107,8 @@ impl Resolver<'_> {
         let replicas = self.replicas(raw);
         let health = self.health(raw, &paths).map(Arc::new);
         let names = self.names(&raw.names);
-        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths, health, names })
+        let balancing = BalancingSettings::default();
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, balancing, paths, health, names })
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {

@@ -107,6 +107,7 @@ impl Resolver<'_> {
             request_body: self.duration(&raw.request_body_timeout, durations(Limits::WAITS)),
             response_write: self.duration(&raw.response_write_timeout, durations(Limits::WAITS)),
             answer: answer.map(|field| self.duration(field, durations(Limits::ANSWER))),
+            rates: self.rates(raw),
         };
         let of_deployments = DeploymentLimits {
             upstream: Deadlines {
