@@ -171,7 +171,7 @@ impl ResponseBody {
     }
 
     /// The answer to what never became a call: no record is left.
-    pub(super) const fn without_record(body: Body) -> Self {
+    pub const fn without_record(body: Body) -> Self {
         Self { body, exchange: None }
     }
 

@@ -115,7 +115,8 @@ impl Connection {
                 After::KeepAlive => {}
                 After::Close => return self.close().await,
                 After::Abort => return self.wire.borrow().abort(),
-                After::Tunnel(tunnel) => return self.tunnel(*tunnel).await,
+                // Boxed so that a resting connection does not carry its room.
+                After::Tunnel(tunnel) => return Box::pin(self.tunnel(*tunnel)).await,
             }
         }
     }
@@ -292,3 +293,6 @@ impl Connection {
         let _ended = tokio::time::timeout(LINGER, linger).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
