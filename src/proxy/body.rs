@@ -230,7 +230,7 @@ impl http_body::Body for ResponseBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    exchange.record.response_bytes += data.len() as u64;
+                    exchange.see_piece(data);
                 } else if frame.trailers_ref().is_some_and(grpc::says_failed) {
                     exchange.model_failed();
                 }

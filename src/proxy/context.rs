@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 
 use crate::auth::Grant;
-use crate::catalog::Methods;
+use crate::catalog::{Methods, Profile};
 use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::{Permit, PrincipalId};
@@ -19,6 +19,7 @@ use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
 use crate::wire::deadline::Deadline;
 
+use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
 use super::{ConnectionFacts, Inbound, Service, Worker, grpc, headers};
@@ -42,6 +43,8 @@ pub(super) struct Exchange {
     validity: Option<Box<Validity>>,
     /// When the answer must have ended; only for services with `limits.answer_timeout`.
     answer_end: Option<Box<Deadline>>,
+    /// Only for services of the OpenAI profile.
+    usage: Option<Box<UsageWatch>>,
     held: Held,
 }
 
@@ -156,6 +159,7 @@ impl Exchange {
                 connect: None,
                 first_byte: None,
                 stream: None,
+                usage: None,
             },
             answer: AnswerFacts {
                 request_id: headers::id_value(&request_id),
@@ -173,6 +177,7 @@ impl Exchange {
             served_by: None,
             validity: None,
             answer_end: None,
+            usage: None,
             held: Held::default(),
         })
     }
@@ -190,6 +195,11 @@ impl Exchange {
     /// The service that the call found.
     pub fn service(&self) -> Option<&Service> {
         self.served_by.as_ref().map(ServedBy::service)
+    }
+
+    /// The snapshot that the call began with, and the service's place in it.
+    pub fn served_by(&self) -> Option<(&WorkerSnapshot, usize)> {
+        self.served_by.as_ref().map(|by| (&by.snapshot, by.service))
     }
 
     /// From now on the call lasts only as long as what let the caller in.
@@ -240,6 +250,22 @@ impl Exchange {
         self.service().map(|service| service.metrics(&self.worker.metrics).start_tunnel())
     }
 
+    /// The container has answered with `fields`; where its kind of server tells of model and tokens, that is noted.
+    pub fn watch_usage(&mut self, fields: &HeaderMap) {
+        let is_openai = |service: &Service| service.settings.opens.profile == Profile::OpenAi;
+        if self.service().is_some_and(is_openai) {
+            self.usage = UsageWatch::of(fields).map(Box::new);
+        }
+    }
+
+    /// A piece of the answer passes.
+    pub fn see_piece(&mut self, piece: &[u8]) {
+        self.record.response_bytes += piece.len() as u64;
+        if let Some(usage) = &mut self.usage {
+            usage.see(piece);
+        }
+    }
+
     /// Who calls, as whoever shares something out among callers tells them apart: a token's subject, one of the service's
     /// keys, or else the client's address. Each key is a caller of its own.
     pub fn caller(&self) -> PrincipalId {
@@ -269,6 +295,11 @@ impl Exchange {
     /// Counts the call as in flight at the replica until it is over.
     pub fn hold_replica(&mut self, guard: InFlightGuard) {
         self.held.replica = Some(guard);
+    }
+
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
     }
 
     /// Where the request body is counted as it arrives.
@@ -333,6 +364,9 @@ impl Exchange {
         }
         // A caller that left while it waited has waited all the same.
         self.end_wait();
+        if let Some(usage) = self.usage.take() {
+            self.record.usage = usage.read().map(Box::new);
+        }
         let now = Instant::now();
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();

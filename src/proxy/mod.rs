@@ -8,12 +8,15 @@ mod context;
 mod forward;
 mod grpc;
 mod headers;
+mod mirror;
 mod phases;
 mod respond;
+mod retry;
 mod serve;
 mod settings;
 mod snapshot;
 mod tunnel;
+mod usage;
 mod validity;
 mod worker;
 
@@ -28,6 +31,7 @@ use crate::wire::{Body, Interim};
 
 pub use body::ResponseBody;
 pub use headers::DEPLOYMENT;
+pub use mirror::Mirror;
 pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};

@@ -11,7 +11,7 @@ use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
 use scoregate::upstream::{
-    AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+    AddressPolicy, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
 };
 use secrecy::ExposeSecret;
 
@@ -90,6 +90,8 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             }],
             balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
+            health: None,
+            names: NamesSettings::default(),
         }],
     }
 }

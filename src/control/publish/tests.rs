@@ -9,7 +9,9 @@ use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
-use crate::upstream::{BalancingSettings, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{
+    BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -84,6 +86,8 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             }],
             balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
+            health: None,
+            names: NamesSettings::default(),
         }],
     }
 }

@@ -137,8 +137,14 @@ fn ending() -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-fn check(mut steps: Vec<Step>, ending: Vec<Step>, is_declared: bool, asked: Asked) -> Result<(), TestCaseError> {
-    let length: usize = steps.iter().map(|step| if let Step::Data(length) = step { *length } else { 0 }).sum();
+fn check(
+    mut steps: Vec<Step>,
+    ending: Vec<Step>,
+    is_declared: bool,
+    asked: Asked,
+) -> Result<(), TestCaseError> {
+    let length: usize =
+        steps.iter().map(|step| if let Step::Data(length) = step { *length } else { 0 }).sum();
     let is_broken = ending.iter().any(|step| matches!(step, Step::Break));
     let has_pieces = steps.iter().any(|step| matches!(step, Step::Wait)) || length > 0;
     steps.extend(ending.iter().cloned());

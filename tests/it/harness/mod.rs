@@ -24,7 +24,7 @@ pub use gateway::{
 };
 pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, peer_certificate};
-pub use upstream::{Seen, Upstream, ok, read_request};
+pub use upstream::{H2Request, H2Respond, Seen, Upstream, ok, read_request};
 pub use verdict::{assert_malformed, assert_record};
 pub use websocket::{WEBSOCKET_ACCEPT, WEBSOCKET_KEY, websocket_agreed, websocket_handshake};
 
