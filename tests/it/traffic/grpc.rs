@@ -241,7 +241,7 @@ async fn a_status_behind_the_messages_is_told_in_the_record() {
 async fn refused(client: &mut SendRequest<Bytes>, call: Request<()>) -> HeaderMap {
     let (answer, mut sending) = client.clone().ready().await.unwrap().send_request(call, false).unwrap();
     // A refusal may come before the message.
-    let _ = sending.send_data(message("hello"), true);
+    let _ = sending.send_data(message("sixteen letters!"), true);
     let answer = soon("a refusal", answer).await.unwrap();
     assert_eq!(answer.status(), 200, "gRPC has statuses of its own");
     assert!(answer.body().is_end_stream(), "a trailers-only answer");

@@ -248,3 +248,27 @@ async fn the_answer_timeout_does_not_run_before_the_answer() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "hi"));
     assert_eq!(gateway.exactly(1).await[0]["Reason"], "ok");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_breaks_before_its_head_is_out_is_a_refusal() {
+    let replica = Replica::bind().await;
+    let gateway = gateway(replica.address, "").await;
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        let mut connection = gateway.connect().await;
+        connection.send(score_request("iris", Some(KEY), "").replace("HTTP/1.1", version)).await;
+        let (mut call, _) = replica.request().await;
+        // All of it arrives at once, so that nothing has gone to the client when the third chunk shows to be none.
+        let chunks = "5\r\nhello\r\n5\r\nagain\r\nxyz\r\n";
+        call.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")).await;
+        let answer = connection.answer().await;
+        let record = gateway.record(&answer).await;
+        assert_eq!((answer.status, answer.reason()), (502, "upstream_protocol"));
+        let body = answer.body.len();
+        assert_record(
+            &record,
+            &json!({"ModelStatusCode": 200, "ResponseBytes": body, "EndedBy": "upstream"}),
+        );
+        assert_eq!(call.closed().await, b"");
+    }
+    gateway.exactly(2).await;
+}
