@@ -428,6 +428,27 @@ async fn a_client_that_cancels_cancels_its_call_at_the_replica_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_holds_its_place_and_who_finds_none_is_refused_in_grpcs_words() {
+    let (replica, mut told) = waiting().await;
+    let limits = "    limits: { concurrent_requests_per_replica: 1, queue_wait: 0s }";
+    let gateway = gateway(&replica, limits).await;
+    let mut client = gateway.h2_streams().await;
+    let (answer, mut sending) = start(&mut client, METHOD).await;
+    let mut body = soon("the head", answer).await.unwrap().into_body();
+    assert_eq!(next(&mut body).await.unwrap(), message("first"));
+    let refusal = refused(&mut client, request(METHOD).body(()).unwrap()).await;
+    assert_eq!(status(&refusal), "8");
+    assert!(refusal["x-scoregate-reason"].to_str().unwrap().starts_with("queue_"), "{refusal:?}");
+    assert_eq!(record_of(&gateway, &refusal).await["StatusCode"], 503);
+    // The place is free when the stream has ended.
+    sending.send_reset(h2::Reason::CANCEL);
+    assert_eq!(soon("the cancellation", told.recv()).await.unwrap(), Ok(h2::Reason::CANCEL));
+    gateway.exactly(2).await;
+    let (answer, _sending) = start(&mut client, METHOD).await;
+    assert_eq!(status(soon("the head", answer).await.unwrap().headers()), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_breaks_off_in_mid_stream_is_never_a_clean_end() {
     let (replica, _told) = replica(|_, mut respond: h2::server::SendResponse<Bytes>| async move {
         let mut answer = respond.send_response(head(), false).unwrap();

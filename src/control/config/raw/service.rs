@@ -207,7 +207,7 @@ pub(in super::super) struct RawLimits {
     pub connect_timeout: At<RawDuration>,
     /// Longest wait from the last byte of the request to the first byte of the answer, 1ms to 24h.
     pub scoring_timeout: At<RawDuration>,
-    /// Longest pause between two pieces of the answer, 1ms to 24h.
+    /// Longest pause between two pieces of the answer, 1ms to 24h; in WebSockets and gRPC, longest silence of both sides.
     pub idle_timeout: At<RawDuration>,
     /// Longest wait for the next piece of the request body, 1ms to 1h.
     pub request_body_timeout: At<RawDuration>,
