@@ -55,6 +55,9 @@ pub struct ServiceSpec {
     /// Whether statuses are rewritten.
     #[serde(default)]
     pub status_mapping: StatusMapping,
+    /// Whether WebSocket handshakes are passed on to the replicas; without it they are ordinary GETs.
+    #[serde(default)]
+    pub websocket: bool,
     /// The kind of server in its containers: decides which paths are open and what the paths of deployments are.
     #[serde(default)]
     pub profile: Profile,
@@ -98,6 +101,7 @@ impl ServiceSpec {
             token_lifetime_s: None,
             at_expiry: AtExpiry::default(),
             status_mapping: StatusMapping::default(),
+            websocket: false,
             profile: Profile::default(),
             score_paths: Vec::new(),
             limits: LimitsSpec::default(),
@@ -171,6 +175,9 @@ pub struct LimitsSpec {
     /// Milliseconds between two pieces of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u64>,
+    /// Milliseconds from the head of an answer to its end; of the service only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout_ms: Option<u64>,
     /// Calls at once per replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<u32>,

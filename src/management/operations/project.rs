@@ -44,6 +44,7 @@ pub(super) fn project(
         opens: Arc::new(opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
+        websocket: spec.websocket,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
@@ -176,6 +177,11 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
     if let Some(size) = spec.body_bytes {
         limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
     }
+    if let Some(millis) = spec.answer_timeout_ms {
+        let allowed = in_millis(Limits::ANSWER.start())..=in_millis(Limits::ANSWER.end());
+        let millis = within("limits.answer_timeout_ms", millis, &allowed)?;
+        limits.answer = Some(Duration::from_millis(millis));
+    }
     let rate = |field: &str, spec: Option<RateSpec>| spec.map(|spec| rate(field, spec)).transpose();
     limits.rates.service = rate("limits.rate", spec.rate)?;
     limits.rates.per_principal = rate("limits.rate_per_principal", spec.rate_per_principal)?;
@@ -199,6 +205,12 @@ fn deployment_limits(
         return Err(Refusal::invalid(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
+        ));
+    }
+    if own.limits.answer_timeout_ms.is_some() {
+        return Err(Refusal::invalid(
+            format!("{place}.limits.answer_timeout_ms"),
+            "it is one limit for all deployments; set limits.answer_timeout_ms of the service instead",
         ));
     }
     for (field, rate) in [("rate", own.limits.rate), ("rate_per_principal", own.limits.rate_per_principal)] {

@@ -45,6 +45,8 @@ families! {
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
+    TUNNELS = "scoregate_tunnels" ["service"]
+        "WebSockets that are open; each is a call in flight as well.";
 
     RETRIES = "scoregate_retries_total" ["service", "why"]
         "Attempts made after one that failed.";

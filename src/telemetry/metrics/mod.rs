@@ -26,7 +26,7 @@ pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
-pub use service::{InFlight, ServiceMetrics};
+pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
@@ -179,6 +179,7 @@ impl CountedCollector {
             family::TOKENS,
             family::USAGE_UNREAD,
             family::IN_FLIGHT,
+            family::TUNNELS,
             family::RETRIES,
             family::RETRY_BUDGET_EXHAUSTED,
             family::MIRRORED,
