@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or names another module of the crate.
 
+mod balancing;
 mod compute;
 mod endpoint;
 mod name;
@@ -11,6 +12,7 @@ mod service;
 mod split;
 mod workspace;
 
+pub use balancing::{BalancingSpec, EjectionSpec};
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use endpoint::{Endpoint, Methods};
 pub use name::{InvalidName, ServiceName};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
-use super::{AuthMode, ComputeType, Profile, ServiceName, StatusMapping};
+use super::{AuthMode, BalancingSpec, ComputeType, EjectionSpec, Profile, ServiceName, StatusMapping};
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +109,15 @@ pub struct DeploymentSpec {
     /// URLs of its replicas, `http` or `https`. Empty: the service's property `upstream`, or else the gateway's
     /// `replica_template`.
     pub replicas: Vec<String>,
+    /// How the replicas share the calls.
+    #[serde(skip_serializing_if = "is_default")]
+    pub balancing: BalancingSpec,
+    /// Milliseconds that a replica which comes (back) beside others takes to get its full share; unset: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start_ms: Option<u64>,
+    /// When failing replicas are left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ejection: EjectionSpec,
     /// The container's own paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<PathsSpec>,
@@ -162,6 +171,10 @@ pub struct LimitsSpec {
     /// How many calls may wait at once; unset: 1000, for Managed as many as there are places.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_length: Option<u32>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What becomes of an answer under way when the credential that began it ends.

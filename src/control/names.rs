@@ -18,7 +18,9 @@ use super::topology::{Plan, Tasks, Topology};
 use crate::proxy::Snapshot;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::LookUpOutcome;
-use crate::upstream::{HostAddresses, Hosts, MAX_HOSTS, Origin, Replica, ReplicaSet, ReplicaSettings, Verdict};
+use crate::upstream::{
+    HostAddresses, Hosts, MAX_HOSTS, Origin, Replica, ReplicaSet, ReplicaSettings, Verdict,
+};
 
 /// Look-ups at once. Each takes a thread of the pool that reloads use as well, and one that hangs takes it for long.
 const MOST_LOOK_UPS: usize = 32;

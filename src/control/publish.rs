@@ -63,7 +63,8 @@ impl Publisher {
             retired: vec![],
         };
         let published = Arc::new(ArcSwap::from_pointee(nothing));
-        let publisher = Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
+        let publisher =
+            Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
         publisher.publish(config)?;
         Ok(publisher)
     }

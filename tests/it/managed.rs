@@ -11,7 +11,8 @@ use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
 use scoregate::upstream::{
-    AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+    AddressPolicy, BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings,
+    RetrySettings,
 };
 use secrecy::ExposeSecret;
 
@@ -86,6 +87,8 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 policy: None,
             }],
             balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

@@ -15,8 +15,8 @@ use self::judge::{Answer, Judge, Question};
 use super::publish::Publisher;
 use super::topology::{Plan, Tasks, Topology};
 use crate::proxy::Snapshot;
-use crate::telemetry::metrics::ProbeOutcome;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::ProbeOutcome;
 use crate::telemetry::record::RequestId;
 use crate::upstream::{HealthSettings, Replica, Verdict};
 

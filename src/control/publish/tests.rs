@@ -9,7 +9,9 @@ use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
-use crate::upstream::{BalancingSettings, Deadlines, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{
+    BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -80,6 +82,8 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 policy: None,
             }],
             balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::balancing;
 use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry, ServiceSpec,
@@ -60,12 +61,14 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         swagger: settings.paths.swagger.as_ref().map(ToString::to_string),
         health: Some(settings.paths.health.to_string()),
     };
-    DeploymentSpec {
+    let mut spec = DeploymentSpec {
         traffic: settings.traffic,
         replicas: replicas.collect(),
         paths: has_own_paths.then(paths),
         ..DeploymentSpec::default()
-    }
+    };
+    balancing::ask_for(&mut spec, &settings.balancing);
+    spec
 }
 
 fn limits(limits: DeploymentLimits) -> LimitsSpec {

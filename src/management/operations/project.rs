@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balancing;
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
@@ -13,7 +14,7 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{BalancingSettings, NamesSettings, RetrySettings};
+use crate::upstream::{NamesSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -126,7 +127,7 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        balancing: BalancingSettings::default(),
+        balancing: balancing::settings(&place, spec)?,
         paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
         health: None,
         names: NamesSettings::default(),
@@ -224,7 +225,7 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     Ok(())
 }
 
-fn in_millis(duration: &Duration) -> u64 {
+pub(super) fn in_millis(duration: &Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -42,6 +42,11 @@ families! {
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
 
+    REPLICAS = "scoregate_replicas" ["service", "deployment", "state"]
+        "Replicas by what they get: ready, slow_start (part of their share), ejected, starting or not_ready (nothing).";
+    REPLICA_EJECTIONS = "scoregate_replica_ejections_total" ["service", "deployment"]
+        "Times that a replica was left out since its attempts failed.";
+
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
 

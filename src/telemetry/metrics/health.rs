@@ -29,14 +29,8 @@ pub enum ProbeOutcome {
 
 impl ProbeOutcome {
     /// All there are.
-    pub const ALL: [Self; 6] = [
-        Self::Passed,
-        Self::Unreachable,
-        Self::TimedOut,
-        Self::Failed,
-        Self::ScorePassed,
-        Self::ScoreFailed,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Passed, Self::Unreachable, Self::TimedOut, Self::Failed, Self::ScorePassed, Self::ScoreFailed];
 
     /// The word of the label.
     #[must_use]
@@ -80,8 +74,10 @@ impl LookUpOutcome {
 
 impl HealthMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
-        let metrics =
-            Self { probes: family::PROBES.counters(registry), names: family::NAME_LOOK_UPS.counters(registry) };
+        let metrics = Self {
+            probes: family::PROBES.counters(registry),
+            names: family::NAME_LOOK_UPS.counters(registry),
+        };
         for outcome in LookUpOutcome::ALL {
             let _ = metrics.names.with_label_values(&[outcome.as_str()]);
         }

@@ -11,6 +11,7 @@ mod health;
 mod histogram;
 mod listener;
 mod process;
+mod replicas;
 mod service;
 mod services;
 
@@ -24,6 +25,7 @@ pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfi
 pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
+pub use replicas::ReplicaReading;
 pub use service::{InFlight, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
@@ -33,6 +35,7 @@ use crate::wire::head::Flaw;
 use control::KeySetCollector;
 use family::Samples;
 use listener::ListenerFamilies;
+use replicas::ReplicaCollector;
 use service::ServiceSamples;
 use services::Services;
 
@@ -137,6 +140,13 @@ impl Metrics {
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 
+    /// From now on shows replicas as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_replicas(&self, read: impl Fn() -> Vec<ReplicaReading> + Send + Sync + 'static) {
+        let collector = ReplicaCollector::new(read);
+        self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
     /// What became of the records.
     #[must_use]
     pub fn records(&self) -> Arc<RecordCounts> {
@@ -237,6 +247,10 @@ mod tests {
         metrics.store(StoreState::Up);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
+        });
+        metrics.show_replicas(|| {
+            let (service, deployment) = ("iris".into(), "blue".into());
+            vec![ReplicaReading { service, deployment, states: vec![("ready", 1)], ejections: 0 }]
         });
         let text = metrics.render();
         let given: BTreeSet<_> =
