@@ -4,6 +4,7 @@
 
 mod compute;
 mod endpoint;
+mod health;
 mod name;
 mod profile;
 mod role;
@@ -13,6 +14,7 @@ mod workspace;
 
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use endpoint::{Endpoint, Methods};
+pub use health::{HealthSpec, NamesSpec, ProbeSpec, ReadinessSpec};
 pub use name::{InvalidName, ServiceName};
 pub use profile::{OpenPattern, Profile};
 pub use role::{Action, ActionSet, BuiltInRole};

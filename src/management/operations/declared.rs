@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::health;
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, NamesSpec, Origin, PathsSpec, Profile, Provenance, ServiceEntry,
+    ServiceSpec,
 };
 use crate::limit::{DeploymentLimits, QueueLength};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::upstream::NamesSettings;
 
 /// The entry that `settings` would have been made from.
 pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Provenance) -> ServiceEntry {
@@ -54,6 +57,7 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         let scheme = if replica.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", replica.origin)
     });
+    let names = settings.names != NamesSettings::default();
     let has_own_paths = settings.paths != EndpointPaths::of_profile(profile);
     let paths = || PathsSpec {
         score: settings.paths.score.as_ref().map(ToString::to_string),
@@ -64,6 +68,9 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         traffic: settings.traffic,
         replicas: replicas.collect(),
         paths: has_own_paths.then(paths),
+        health: settings.health.as_ref().map(|health| health::health_spec(health, &settings.paths)),
+        names: names
+            .then(|| NamesSpec { refresh_ms: u64::try_from(settings.names.refresh.as_millis()).ok() }),
         ..DeploymentSpec::default()
     }
 }

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::health;
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
@@ -13,7 +14,7 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{BalancingSettings, NamesSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -121,15 +122,17 @@ fn deployment(
 ) -> Result<DeploymentSettings, Refusal> {
     let place = format!("deployments.{name}");
     at_most(&format!("{place}.replicas"), spec.replicas.len(), MAX_REPLICAS)?;
+    let paths = paths(&place, service.1.profile, spec.paths.as_ref())?;
+    let health = spec.health.as_ref().map(|own| health::health(&place, own, &paths));
     Ok(DeploymentSettings {
         name: name.clone(),
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
         balancing: BalancingSettings::default(),
-        paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
-        health: None,
-        names: NamesSettings::default(),
+        health: health.transpose()?.map(Arc::new),
+        names: health::names(&place, &spec.names.clone().unwrap_or_default())?,
+        paths,
     })
 }
 
@@ -224,7 +227,7 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     Ok(())
 }
 
-fn in_millis(duration: &Duration) -> u64 {
+pub(super) fn in_millis(duration: &Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
