@@ -7,6 +7,7 @@ mod gateway;
 mod health;
 mod listener;
 mod management;
+mod rate;
 mod retry;
 mod service;
 mod split;
@@ -29,6 +30,7 @@ pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersi
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
+pub(super) use rate::RawRate;
 pub(super) use retry::RawRetry;
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
