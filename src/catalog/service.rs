@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
-use super::{AuthMode, ComputeType, Profile, ServiceName, StatusMapping};
+use super::{
+    AuthMode, ComputeType, MirrorSpec, Profile, RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
+};
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,18 @@ pub struct ServiceSpec {
     /// Sizes and waits of all deployments.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// How calls are tried again; unset: only what was not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetrySpec>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    #[serde(default, skip_serializing_if = "UnknownDeployment::is_default")]
+    pub unknown_deployment: UnknownDeployment,
+    /// Request header; calls with the same value of it go to the same deployment for as long as the traffic shares stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky_header: Option<String>,
+    /// Copies of calls to another deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorSpec>,
     /// Versions by name. A service without any answers every call 404.
     #[serde(default)]
     pub deployments: BTreeMap<ServiceName, DeploymentSpec>,
@@ -87,6 +101,10 @@ impl ServiceSpec {
             profile: Profile::default(),
             score_paths: Vec::new(),
             limits: LimitsSpec::default(),
+            retry: None,
+            unknown_deployment: UnknownDeployment::default(),
+            sticky_header: None,
+            mirror: None,
             deployments: BTreeMap::new(),
             azure: serde_json::Map::new(),
         }
@@ -141,7 +159,7 @@ pub struct PathsSpec {
 }
 
 /// Sizes and waits; unset ones are the gateway's defaults. The same names and bounds as `limits` in the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsSpec {
     /// Largest request body, in bytes.
@@ -162,6 +180,23 @@ pub struct LimitsSpec {
     /// How many calls may wait at once; unset: 1000, for Managed as many as there are places.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_length: Option<u32>,
+    /// How many calls of all callers together in a time. Of the service alone, not of a deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateSpec>,
+    /// How many calls of each caller in a time. Of the service alone, not of a deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_principal: Option<RateSpec>,
+}
+
+/// So many calls in a second, and how many of them may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateSpec {
+    /// Calls per second in the long run, 0.001 to 1000000.
+    pub requests_per_second: f64,
+    /// Calls that may come at once after a rest, 1 to 1000000; unset: what comes in a second, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
 }
 
 /// What becomes of an answer under way when the credential that began it ends.

@@ -237,6 +237,14 @@ fn show_limits(service: &ServiceSettings) -> Value {
         "requestBodyTimeout": format!("{:?}", service.limits.request_body),
         "responseWriteTimeout": format!("{:?}", service.limits.response_write),
     });
+    for (name, rate) in
+        [("rate", service.limits.rates.service), ("ratePerPrincipal", service.limits.rates.per_principal)]
+    {
+        shown[name] = rate.map_or(
+            Value::Null,
+            |rate| json!({ "requestsPerSecond": rate.per_second(), "burst": rate.burst() }),
+        );
+    }
     if let Some(deployment) = service.deployments.first() {
         let DeploymentLimits { upstream, admission } = deployment.limits;
         shown["connectTimeout"] = format!("{:?}", upstream.connect).into();

@@ -46,8 +46,6 @@ enum Outcome {
     Admitted(Permit),
     /// Made room for somebody who has fewer calls waiting.
     Crowded,
-    /// The last replica has gone.
-    NoReplica,
 }
 
 /// One place, given back on drop.
@@ -82,7 +80,7 @@ impl Admission {
     }
 
     /// From now on this many replicas take calls. More of them let in who waits; with fewer, calls under way keep their
-    /// places; without any, those who wait are refused.
+    /// places; without any, nobody waits, and whoever is to pick a replica refuses.
     pub fn set_replicas(self: &Arc<Self>, replicas: usize) {
         self.change(|line| line.replicas = replicas);
     }
@@ -94,8 +92,13 @@ impl Admission {
 
     /// How busy it is; `None`: there is no limit.
     pub fn load(&self) -> Option<Load> {
-        let waiting = self.line().waiting.len();
-        self.places.slots().map(|slots| Load { slots, busy: self.places.busy(), waiting })
+        let line = self.line();
+        let _limit = line.settings.per_replica?;
+        Some(Load {
+            slots: line.slots().unwrap_or_default(),
+            busy: self.places.busy(),
+            waiting: line.waiting.len(),
+        })
     }
 
     /// A place now, if one is free and nobody waits for it.
@@ -107,8 +110,7 @@ impl Admission {
     /// A place, waiting up to `queue_wait` for it.
     ///
     /// # Errors
-    /// [`Kind::QueueFull`] if `queue_length` calls wait already, [`Kind::QueueTimeout`] after `queue_wait`,
-    /// [`Kind::NoReadyReplica`] if there is no replica to wait for.
+    /// [`Kind::QueueFull`] if `queue_length` calls wait already, [`Kind::QueueTimeout`] after `queue_wait`.
     pub async fn admit(self: &Arc<Self>, principal: PrincipalId) -> Result<Permit, Error> {
         let (mut in_line, outcome) = match self.enter(principal)? {
             Entry::Admitted(permit) => return Ok(permit),
@@ -122,18 +124,28 @@ impl Admission {
         match outcome {
             Ok(Ok(Outcome::Admitted(permit))) => Ok(permit),
             Ok(Ok(Outcome::Crowded)) => Err(self.refusal(Kind::QueueFull)),
-            Ok(Ok(Outcome::NoReplica)) => Err(no_replica()),
             Ok(Err(_gone)) => Err(Error::new(Kind::Internal, "the admission queue is gone")),
             Err(_elapsed) => Err(self.refusal(Kind::QueueTimeout)),
         }
     }
 
+    /// Whether a call of `principal` would find a place or room to wait for one now; it takes neither.
+    ///
+    /// # Errors
+    /// As [`Self::admit`], at once.
+    pub fn check_room(&self, principal: PrincipalId) -> Result<(), Error> {
+        if self.places.is_free() {
+            return Ok(());
+        }
+        let line = self.line();
+        let has_room = line.waiting.len() < line.most_waiting() || line.waiting.yields_to(principal);
+        drop(line);
+        if has_room || self.places.is_free() { Ok(()) } else { Err(self.refusal(Kind::QueueFull)) }
+    }
+
     /// A place, if one has come free meanwhile, or else one in the queue.
     fn enter(self: &Arc<Self>, principal: PrincipalId) -> Result<Entry<'_>, Error> {
         let mut line = self.line();
-        if line.slots() == Some(0) {
-            return Err(no_replica());
-        }
         // Somebody who waits already is known to everybody who leaves; the first one has to make himself known.
         let mut displaced = None;
         if line.waiting.is_empty() {
@@ -165,14 +177,10 @@ impl Admission {
     }
 
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut Line)) {
-        let refused = {
+        {
             let mut line = self.line();
             change(&mut line);
             self.places.set_slots(line.slots());
-            if line.slots() == Some(0) { self.take_all(&mut line) } else { vec![] }
-        };
-        for waiter in refused {
-            let _ = waiter.send(Outcome::NoReplica);
         }
         loop {
             let next = self.next(&mut self.line());
@@ -219,12 +227,6 @@ impl Admission {
         self.permit(asked).map(|permit| (waiter, permit))
     }
 
-    fn take_all(&self, line: &mut Line) -> Vec<Waiter> {
-        let all = std::iter::from_fn(|| line.waiting.pop()).collect();
-        self.note_waiting(line);
-        all
-    }
-
     /// To be called after somebody has gone out of the line.
     fn note_waiting(&self, line: &mut Line) {
         if line.waiting.is_empty() {
@@ -258,9 +260,10 @@ impl Admission {
 }
 
 impl Line {
-    /// `None`: no limit.
+    /// `None`: no limit. Without a replica there is nothing to wait for, so there is none either: whoever picks a replica
+    /// says at once what becomes of the call.
     fn slots(&self) -> Option<u32> {
-        let per_replica = self.settings.per_replica? as usize;
+        let per_replica = self.settings.per_replica.filter(|_| self.replicas > 0)? as usize;
         let slots = per_replica.saturating_mul(self.replicas);
         Some(u32::try_from(slots).unwrap_or(places::MOST).min(places::MOST))
     }
@@ -269,10 +272,6 @@ impl Line {
         let slots = self.slots().unwrap_or(places::MOST);
         self.settings.queue_length.of_places(slots) as usize
     }
-}
-
-fn no_replica() -> Error {
-    Error::new(Kind::NoReadyReplica, "no replica of this deployment can take calls")
 }
 
 /// What asking for a place under the lock brought.

@@ -44,12 +44,6 @@ impl Places {
         places
     }
 
-    /// How many places there are; `None`: no limit.
-    pub(super) fn slots(&self) -> Option<u32> {
-        let slots = self.slots.load(Acquire);
-        (slots != UNLIMITED).then_some(slots)
-    }
-
     /// Changes how many places there are. To be followed by [`Self::take_for_waiting`] for those who wait. With fewer
     /// places, calls under way keep theirs.
     pub(super) fn set_slots(&self, slots: Option<u32>) {
@@ -64,6 +58,12 @@ impl Places {
     /// Calls that have given up their place so far, wrapping.
     pub(super) fn ended(&self) -> u32 {
         (self.word.load(Relaxed) >> 32) as u32
+    }
+
+    /// Whether [`Self::try_take`] would take a place now.
+    pub(super) fn is_free(&self) -> bool {
+        let word = self.word.load(Relaxed);
+        word & WAITED_FOR == 0 && busy(word) < self.slots.load(Acquire)
     }
 
     /// A place, unless all are taken or somebody waits.
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn fewer_places_than_are_taken_is_no_error() {
         let places = Places::new(None);
-        assert_eq!((places.try_take(), places.slots()), (Asked::Unlimited, None));
+        assert_eq!((places.try_take(), places.busy()), (Asked::Unlimited, 0));
         places.set_slots(Some(u32::MAX));
-        assert_eq!(places.slots(), Some(MOST));
+        assert_eq!(places.slots.load(Relaxed), MOST);
         assert_eq!(places.try_take(), Asked::Taken);
         places.set_slots(Some(0));
         assert_eq!((places.try_take(), places.busy()), (Asked::Refused, 1));

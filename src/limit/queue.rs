@@ -103,12 +103,18 @@ impl<T> FairQueue<T> {
         self.take(ticket.principal, place)
     }
 
-    /// Takes out the last call of whoever has the most, if that makes the shares of it and of `newcomer`, with one call
-    /// more, no less even: a principal with many calls waiting must not keep one with few out of the queue.
+    /// Takes out the last call of whoever has the most, if that makes shares more even: a principal with many calls waiting
+    /// must not keep one with few out of the queue.
     pub(super) fn make_room(&mut self, newcomer: PrincipalId) -> Option<T> {
         let &(longest, principal) = self.lengths.last()?;
+        self.yields_to(newcomer).then(|| self.take(principal, longest - 1))?
+    }
+
+    /// Whether [`Self::make_room`] would.
+    pub(super) fn yields_to(&self, newcomer: PrincipalId) -> bool {
+        let longest = self.lengths.last().map_or(0, |(length, _)| *length);
         let own = self.lines.get(&newcomer).map_or(0, |line| line.calls.len());
-        (longest > own + 1).then(|| self.take(principal, longest - 1))?
+        longest > own + 1
     }
 
     fn take(&mut self, principal: PrincipalId, place: usize) -> Option<T> {

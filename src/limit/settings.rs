@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::catalog::ComputeType;
+
 use crate::upstream::Deadlines;
+
+use super::RateLimits;
 
 /// Sizes and waits on the client, the same for all of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct Limits {
     pub request_body: Duration,
     /// `response_write_timeout`: longest wait for the client to take the next piece of the answer.
     pub response_write: Duration,
+    /// `rate` and `rate_per_principal`: how many calls in a time.
+    pub rates: RateLimits,
 }
 
 impl Limits {
@@ -36,6 +41,7 @@ impl Default for Limits {
             header_bytes: 64 << 10,
             request_body: Duration::from_secs(30),
             response_write: Duration::from_secs(30),
+            rates: RateLimits::default(),
         }
     }
 }

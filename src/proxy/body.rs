@@ -17,12 +17,17 @@ use crate::wire::deadline::Deadline;
 use super::Service;
 use super::context::Exchange;
 
-/// A request body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
-pub(super) struct RequestBody {
+/// A caller's body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
+struct RequestBody {
     body: Body,
+    /// As announced, before any of it came.
+    announced: SizeHint,
+    /// The first piece, while the call waits for its place.
+    first: Option<Frame<Bytes>>,
     limit: u64,
     meter: Rc<Cell<u64>>,
     patience: Duration,
+    /// Set while the caller is waited for.
     deadline: Deadline,
     /// What must have arrived before the deadline moves.
     milestone: u64,
@@ -32,17 +37,55 @@ pub(super) struct RequestBody {
 /// progress.
 const PROGRESS_BYTES: u64 = 4096;
 
+/// Whether a call waits for its body to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It does: the caller has to speak first.
+    Awaited,
+    /// It does not: either side may speak first.
+    Unawaited,
+}
+
+/// Puts `body` under the service's rules and has it begin: its first piece is waited for and kept, so that a call whose
+/// body is slow to come takes no place from others. It also asks a caller that waits to be asked (`100 Continue`). A body
+/// that is already at hand is counted already and needs no watching.
+///
+/// # Errors
+/// The body does not begin in time, or is not acceptable.
+pub(super) async fn prepare(
+    body: &mut Body,
+    begin: Begin,
+    service: &Service,
+    meter: Rc<Cell<u64>>,
+) -> Result<(), Error> {
+    if body.is_buffered() {
+        return Ok(());
+    }
+    let mut watched = RequestBody::new(std::mem::take(body), service, meter);
+    if begin == Begin::Awaited
+        && let Some(first) = std::future::poll_fn(|cx| Pin::new(&mut watched).poll_frame(cx)).await
+    {
+        watched.first = Some(first?);
+        // The next wait for the caller begins when somebody wants more.
+        watched.deadline.clear();
+    }
+    *body = Body::stream(watched);
+    Ok(())
+}
+
 impl RequestBody {
-    /// `body` under the service's rules. One that is already at hand is counted already and needs no watching.
-    pub fn wrap(body: Body, service: &Service, meter: Rc<Cell<u64>>) -> Body {
-        if body.is_buffered() {
-            return body;
+    fn new(body: Body, service: &Service, meter: Rc<Cell<u64>>) -> Self {
+        let limits = &service.settings.limits;
+        Self {
+            announced: body.size_hint(),
+            body,
+            first: None,
+            limit: limits.body_bytes,
+            meter,
+            patience: limits.request_body,
+            deadline: Deadline::new(),
+            milestone: PROGRESS_BYTES,
         }
-        let patience = service.settings.limits.request_body;
-        let mut deadline = Deadline::new();
-        deadline.set(Instant::now() + patience);
-        let limit = service.settings.limits.body_bytes;
-        Body::stream(Self { body, limit, meter, patience, deadline, milestone: PROGRESS_BYTES })
     }
 
     fn count(&mut self, data: &Bytes) -> Result<(), Error> {
@@ -59,9 +102,22 @@ impl RequestBody {
         }
         if received >= self.milestone {
             self.milestone = received + PROGRESS_BYTES;
-            self.deadline.set(Instant::now() + self.patience);
+            self.deadline.clear();
         }
         Ok(())
+    }
+
+    /// Ready once the caller has been waited for too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if !self.deadline.is_set() {
+            self.deadline.set(Instant::now() + self.patience);
+        }
+        self.deadline.poll_expired(cx).map(|()| {
+            let patience = self.patience;
+            let message =
+                format!("the request body stopped arriving for {patience:?} (limits.request_body_timeout)");
+            Error::new(Kind::BodyTimeout, message)
+        })
     }
 }
 
@@ -71,28 +127,25 @@ impl http_body::Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let counted = frame.data_ref().map_or(Ok(()), |data| this.count(data));
                 Poll::Ready(Some(counted.map(|()| frame)))
             }
             Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => this.deadline.poll_expired(cx).map(|()| {
-                let patience = this.patience;
-                let message = format!(
-                    "the request body stopped arriving for {patience:?} (limits.request_body_timeout)"
-                );
-                Some(Err(Error::new(Kind::BodyTimeout, message)))
-            }),
+            Poll::Pending => this.poll_stalled(cx).map(|error| Some(Err(error))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.first.is_some() { self.announced.clone() } else { self.body.size_hint() }
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Exchange {
     worker: Rc<Worker>,
     started: Instant,
     answered: Option<Instant>,
+    /// While the call waits for a place.
+    waits_since: Option<Instant>,
     request_bytes: Rc<Cell<u64>>,
     served_by: Option<ServedBy>,
     /// Only for services that cut answers.
@@ -152,6 +154,7 @@ impl Exchange {
             worker: Rc::clone(worker),
             started: Instant::now(),
             answered: None,
+            waits_since: None,
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
             validity: None,
@@ -173,6 +176,11 @@ impl Exchange {
     /// The service that the call found.
     pub fn service(&self) -> Option<&Service> {
         self.served_by.as_ref().map(ServedBy::service)
+    }
+
+    /// The snapshot that the call began with, and the service's place in it.
+    pub fn served_by(&self) -> Option<(&WorkerSnapshot, usize)> {
+        self.served_by.as_ref().map(|by| (&by.snapshot, by.service))
     }
 
     /// From now on the call lasts only as long as what let the caller in.
@@ -232,6 +240,18 @@ impl Exchange {
         }
     }
 
+    /// The call waits for a place from now on.
+    pub fn begin_wait(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
+    /// The wait for a place is over, however it ended.
+    pub fn end_wait(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.record.queue = Some(since.elapsed());
+        }
+    }
+
     /// Holds the deployment's place until the call is over.
     pub fn hold_place(&mut self, permit: Permit) {
         self.held.place = Some(permit);
@@ -240,6 +260,11 @@ impl Exchange {
     /// Counts the call as in flight at the replica until it is over.
     pub fn hold_replica(&mut self, guard: InFlightGuard) {
         self.held.replica = Some(guard);
+    }
+
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
     }
 
     /// Where the request body is counted as it arrives.
@@ -289,6 +314,8 @@ impl Exchange {
                 Reason::ClientGone
             });
         }
+        // A caller that left while it waited has waited all the same.
+        self.end_wait();
         if let Some(usage) = self.usage.take() {
             self.record.usage = usage.read().map(Box::new);
         }

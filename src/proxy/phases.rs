@@ -2,21 +2,22 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
 
-use crate::catalog::{AtExpiry, Endpoint, Methods};
+use crate::catalog::{AtExpiry, Endpoint, Methods, UnknownDeployment};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::wire::Body;
 
+use super::body::{self, Begin};
 use super::context::Exchange;
 use super::forward;
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, respond};
+use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, mirror, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -55,12 +56,21 @@ pub(super) async fn run(
         exchange.hold_to(admitted.grant);
     }
     check_sizes(service, inbound)?;
+    if let Some(rates) = &service.rates {
+        rates.take(exchange.caller())?;
+    }
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     let path = deployment.paths.upstream(endpoint, &target)?;
+    begin_body((service, deployment), endpoint, exchange, &mut inbound.body).await?;
     admit(deployment, exchange).await?;
-    let request = forward::request(connection, exchange, service, path, inbound);
-    let answer = forward::forward(worker, exchange, deployment, request).await?;
+    let named = inbound.headers.contains_key(DEPLOYMENT);
+    let mut request = forward::request(connection, exchange, service, path, inbound);
+    if service.mirror.is_some() && !named {
+        let original = mirror::Original { deployment, endpoint, target: &target };
+        mirror::copy(worker, exchange, &original, &mut request);
+    }
+    let answer = forward::forward(worker, exchange, (service, deployment), request).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))
 }
@@ -163,17 +173,31 @@ fn choose_deployment<'a>(
     exchange: &mut Exchange,
     headers: &HeaderMap,
 ) -> Result<&'a Deployment, Error> {
-    let deployment = match headers.get(DEPLOYMENT) {
-        Some(named) => {
-            let mut all = service.deployments.iter();
-            all.find(|deployment| deployment.name.as_bytes() == named.as_bytes())
-                .ok_or_else(unknown_deployment)?
+    let named = headers.get(DEPLOYMENT);
+    let found = named.and_then(|named| {
+        let mut all = service.deployments.iter();
+        all.find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+    });
+    let deployment = match found {
+        Some(deployment) => deployment,
+        None if named.is_some() && service.settings.split.unknown == UnknownDeployment::Refuse => {
+            return Err(unknown_deployment());
         }
-        None => service.split.pick().map(|place| &service.deployments[place]).ok_or_else(no_traffic)?,
+        None => share_out(service, headers).ok_or_else(no_traffic)?,
     };
     exchange.record.deployment = Some(Arc::clone(&deployment.name));
     exchange.answer.deployment = Some(deployment.header.clone());
     Ok(deployment)
+}
+
+/// The deployment whose turn it is, or the one that keeps calls with the same value of the service's header.
+fn share_out<'a>(service: &'a Service, headers: &HeaderMap) -> Option<&'a Deployment> {
+    let sticky = service.settings.split.sticky.as_ref().and_then(|name| headers.get(name));
+    let place = match sticky {
+        Some(value) => service.split.pick_for(value.as_bytes()),
+        None => service.split.pick(),
+    };
+    place.map(|place| &service.deployments[place])
 }
 
 /// What a caller is told who names a deployment that the service does not have.
@@ -191,15 +215,36 @@ pub fn no_traffic() -> Error {
     Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
+/// Has a body that is still to come begin, so that nobody holds a place while his body does not. Nothing more of it is read
+/// while the call waits for its place.
+async fn begin_body(
+    (service, deployment): (&Service, &Deployment),
+    endpoint: Endpoint,
+    exchange: &mut Exchange,
+    body: &mut Body,
+) -> Result<(), Error> {
+    if body.is_buffered() {
+        return Ok(());
+    }
+    if let Err(refused) = deployment.admission.check_room(exchange.caller()) {
+        // Before a client that asks first is told to go on.
+        exchange.record.queue = Some(Duration::ZERO);
+        return Err(refused);
+    }
+    // In a gRPC stream the server may be the one to begin.
+    let begin = if endpoint == Endpoint::Grpc { Begin::Unawaited } else { Begin::Awaited };
+    body::prepare(body, begin, service, exchange.request_meter()).await
+}
+
 async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
     if let Some(permit) = deployment.admission.try_admit() {
         exchange.record.queue = Some(Duration::ZERO);
         exchange.hold_place(permit);
         return Ok(());
     }
-    let since = Instant::now();
+    exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
-    exchange.record.queue = Some(since.elapsed());
+    exchange.end_wait();
     match admitted {
         Ok(permit) => exchange.hold_place(permit),
         // No replica, no place; yet the choice of a replica lets a call through now and then to see whether one is back.

@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use crate::catalog::{ComputeType, StatusMapping};
-use crate::error::{EndedBy, Error, Kind, Reason};
+use crate::error::{EndedBy, Error, Kind, Quota, Reason, Retry};
 use crate::telemetry::record::RequestId;
 use crate::wire::Body;
 use crate::wire::head::HeadError;
@@ -20,6 +20,10 @@ use super::phases::Answer;
 /// With a 424: the container's own status and why (managed online endpoints).
 const MODEL_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
 const MODEL_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
+
+/// With a 429 for a rate: the rate, and what is left of it.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Passes a replica's answer on.
 pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<ResponseBody> {
@@ -107,7 +111,7 @@ fn refusal(id: &RequestId, error: &Error, status: StatusCode) -> Response<Body> 
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(headers::REASON, HeaderValue::from_static(error.reason().as_str()));
-    explain(fields, error.kind);
+    explain(fields, error);
     response
 }
 
@@ -206,8 +210,8 @@ fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
 
 /// Fields that tell the client what to do about it. `Retry-After` goes only where a retry can help: the v2 SDK retries
 /// whatever carries it, even a 401.
-fn explain(fields: &mut HeaderMap, kind: Kind) {
-    match kind {
+fn explain(fields: &mut HeaderMap, error: &Error) {
+    match error.kind {
         Kind::AuthMissing => {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -226,9 +230,23 @@ fn explain(fields: &mut HeaderMap, kind: Kind) {
         | Kind::RateLimited
         | Kind::NoReadyReplica
         | Kind::Draining => {
-            fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            tell_when(fields, error.retry.as_deref());
         }
         _ => {}
+    }
+}
+
+/// When to try again (RFC 9110 10.2.3), and what is used up until then (draft-ietf-httpapi-ratelimit-headers-10).
+fn tell_when(fields: &mut HeaderMap, retry: Option<&Retry>) {
+    let seconds = retry.map_or(1, |retry| retry.after.as_secs().max(1));
+    fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let Some(Quota { name, calls, window }) = retry.and_then(|retry| retry.quota) else { return };
+    let policy = format!("\"{name}\";q={calls};w={}", window.as_secs());
+    let left = format!("\"{name}\";r=0;t={seconds}");
+    for (field, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            fields.insert(field, value);
+        }
     }
 }
 

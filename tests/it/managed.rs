@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
-use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
 use scoregate::upstream::{
     AddressPolicy, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
@@ -62,6 +62,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             header_bytes: 1 << 14,
             request_body: minute,
             response_write: minute,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,

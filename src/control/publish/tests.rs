@@ -7,7 +7,7 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::upstream::{
     BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
@@ -58,6 +58,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             header_bytes: 1 << 14,
             request_body: seconds,
             response_write: seconds,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,

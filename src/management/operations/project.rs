@@ -1,6 +1,8 @@
 //! From what the owner of a service asks for to what the data plane serves. What cannot be served is refused by its field,
 //! so that nothing is stored that could not be put into effect.
 
+mod delivery;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -8,12 +10,12 @@ use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
-use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, ServiceName, ServiceSpec};
-use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength};
+use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec};
+use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
-use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{BalancingSettings, NamesSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, NamesSettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -43,8 +45,8 @@ pub(super) fn project(
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
-        retry: RetrySettings::default(),
-        split: SplitSettings::default(),
+        retry: delivery::retry(spec.retry.as_ref())?,
+        split: delivery::split(spec)?,
         deployments,
     })
 }
@@ -172,7 +174,17 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
     if let Some(size) = spec.body_bytes {
         limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
     }
+    let rate = |field: &str, spec: Option<RateSpec>| spec.map(|spec| rate(field, spec)).transpose();
+    limits.rates.service = rate("limits.rate", spec.rate)?;
+    limits.rates.per_principal = rate("limits.rate_per_principal", spec.rate_per_principal)?;
     Ok(limits)
+}
+
+fn rate(field: &str, spec: RateSpec) -> Result<RateSettings, Refusal> {
+    let per_second = format!("{field}.requests_per_second");
+    let per_second = within(&per_second, spec.requests_per_second, &RateSettings::PER_SECOND)?;
+    let burst = spec.burst.map(|burst| within(&format!("{field}.burst"), burst, &RateSettings::BURST));
+    Ok(RateSettings::new(per_second, burst.transpose()?))
 }
 
 /// The service's limits with the deployment's own over them.
@@ -186,6 +198,16 @@ fn deployment_limits(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
         ));
+    }
+    for (field, rate) in [("rate", own.limits.rate), ("rate_per_principal", own.limits.rate_per_principal)] {
+        if rate.is_some() {
+            return Err(Refusal::invalid(
+                format!("{place}.limits.{field}"),
+                format!(
+                    "a rate is judged before the deployment is chosen; set limits.{field} of the service instead"
+                ),
+            ));
+        }
     }
     let mut limits = DeploymentLimits::default();
     limits.admission.queue_length = QueueLength::default_of(service.compute_type);
@@ -328,6 +350,8 @@ mod tests {
             ("limits.scoring_timeout_ms", json!(86_400_001)),
             ("limits.queue_wait_ms", json!(600_001)),
             ("limits.concurrent_requests_per_replica", json!(0)),
+            ("limits.queue_length", json!(1_000_001)),
+            ("deployments.blue.limits.rate", json!({"requests_per_second": 1})),
             ("deployments.blue.limits.idle_timeout_ms", json!(u64::MAX)),
             ("deployments.blue.limits.body_bytes", json!(1)),
             ("deployments.blue.traffic", json!(101)),

@@ -46,6 +46,13 @@ families! {
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
 
+    RETRIES = "scoregate_retries_total" ["service", "why"]
+        "Attempts made after one that failed.";
+    RETRY_BUDGET_EXHAUSTED = "scoregate_retry_budget_exhausted_total" ["service"]
+        "Failures that stood because the budget for trying again was used up.";
+    MIRRORED = "scoregate_mirrored_total" ["service", "outcome"]
+        "Copies of calls to another deployment, made or not.";
+
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus::proto::MetricFamily;
 
+use super::delivery::{Delivery, DeliverySamples, Mirrored, Retried};
 use super::family::{self, Samples};
 use super::histogram::{Histogram, Reading};
 use crate::catalog::ComputeType;
@@ -44,6 +45,7 @@ struct Block {
     completion_tokens: AtomicU64,
     usage_unread: AtomicU64,
     in_flight: AtomicU64,
+    delivery: Delivery,
 }
 
 /// Lists that the series of a block are spread over. A service has a handful of series; the lists keep finding one short also
@@ -97,6 +99,7 @@ impl ServiceMetrics {
             block.duration.absorb(&theirs.duration);
             block.first_byte.absorb(&theirs.first_byte);
             block.queue_wait.absorb(&theirs.queue_wait);
+            block.delivery.absorb(&theirs.delivery);
             for (ours, theirs) in [
                 (&block.request_bytes, &theirs.request_bytes),
                 (&block.response_bytes, &theirs.response_bytes),
@@ -122,6 +125,21 @@ impl ServiceMetrics {
         let block = self.block();
         block.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(block))
+    }
+
+    /// Counts an attempt after one that failed.
+    pub fn retried(&self, why: Retried) {
+        self.block().delivery.retried(why);
+    }
+
+    /// Counts a failure that stood because the retry budget was used up.
+    pub fn retry_budget_exhausted(&self) {
+        self.block().delivery.exhausted();
+    }
+
+    /// Counts a copy of a call, made or not.
+    pub fn mirrored(&self, outcome: Mirrored) {
+        self.block().delivery.mirrored(outcome);
     }
 
     /// Counts a call that has ended.
@@ -248,6 +266,7 @@ pub(super) struct ServiceSamples {
     tokens: Samples,
     usage_unread: Samples,
     in_flight: Samples,
+    delivery: DeliverySamples,
 }
 
 impl ServiceSamples {
@@ -263,6 +282,7 @@ impl ServiceSamples {
             tokens: Samples::of_counter(family::TOKENS),
             usage_unread: Samples::of_counter(family::USAGE_UNREAD),
             in_flight: Samples::of_gauge(family::IN_FLIGHT),
+            delivery: DeliverySamples::new(),
         }
     }
 
@@ -286,6 +306,7 @@ impl ServiceSamples {
         self.response_bytes.add(&labels, sum(|block| &block.response_bytes));
         self.attempts.add(&labels, sum(|block| &block.attempts));
         self.in_flight.add(&labels, sum(|block| &block.in_flight));
+        self.delivery.add(&service.service, service.present_blocks().map(|block| &block.delivery));
         // Most services have no tokens: they get no series.
         let (prompt, completion) = (sum(|block| &block.prompt_tokens), sum(|block| &block.completion_tokens));
         if prompt + completion > 0.0 {
@@ -299,7 +320,7 @@ impl ServiceSamples {
     }
 
     pub(super) fn into_families(self) -> Vec<MetricFamily> {
-        [
+        let own = [
             self.requests,
             self.duration,
             self.first_byte,
@@ -310,9 +331,8 @@ impl ServiceSamples {
             self.tokens,
             self.usage_unread,
             self.in_flight,
-        ]
-        .map(Samples::into_family)
-        .into()
+        ];
+        own.map(Samples::into_family).into_iter().chain(self.delivery.into_families()).collect()
     }
 
     fn add_requests(&mut self, service: &ServiceMetrics) {

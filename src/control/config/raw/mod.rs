@@ -7,6 +7,7 @@ mod gateway;
 mod health;
 mod listener;
 mod management;
+mod rate;
 mod retry;
 mod service;
 mod split;
@@ -30,6 +31,7 @@ pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
 pub(super) use retry::RawRetry;
+pub(super) use rate::RawRate;
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
     RawService,

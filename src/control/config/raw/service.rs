@@ -10,6 +10,7 @@ use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use super::retry::RawRetry;
 use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
+use super::rate::RawRate;
 use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
@@ -219,6 +220,13 @@ pub(in super::super) struct RawLimits {
     /// beyond twice the places are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_length: Option<At<u32>>,
+    /// How many calls of all callers together in a time. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<At<RawRate>>,
+    /// How many calls of each caller in a time: of each key, of each subject of tokens, or with `auth: none` of each client
+    /// address (the /64 network of an IPv6 one). Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_principal: Option<At<RawRate>>,
 }
 
 impl Default for RawLimits {
@@ -236,6 +244,8 @@ impl Default for RawLimits {
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
             queue_length: None,
+            rate: None,
+            rate_per_principal: None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod health;
 mod listener;
 mod management;
 mod paths;
+mod rate;
 mod retry;
 mod service;
 mod split;

@@ -104,6 +104,7 @@ impl Resolver<'_> {
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             request_body: self.duration(&raw.request_body_timeout, durations(Limits::WAITS)),
             response_write: self.duration(&raw.response_write_timeout, durations(Limits::WAITS)),
+            rates: self.rates(raw),
         };
         let of_deployments = DeploymentLimits {
             upstream: Deadlines {
