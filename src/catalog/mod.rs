@@ -17,7 +17,9 @@ pub use endpoint::{Endpoint, Methods};
 pub use name::{InvalidName, ServiceName};
 pub use profile::{OpenPattern, Profile};
 pub use role::{Action, ActionSet, BuiltInRole};
-pub use service::{AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, RateSpec, ServiceEntry, ServiceSpec};
+pub use service::{
+    AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, RateSpec, ServiceEntry, ServiceSpec,
+};
 pub use workspace::{
     CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
 };

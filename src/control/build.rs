@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::auth::{Authenticator, JwksRegistry};
-use crate::limit::{Admission, Rates};
-use crate::proxy::{Deployment, DeploymentSettings, Mirror, MirrorSettings, PreparedCors, Service, ServiceSettings};
 use crate::catalog::Replay;
+use crate::limit::{Admission, Rates};
+use crate::proxy::{
+    Deployment, DeploymentSettings, Mirror, MirrorSettings, PreparedCors, Service, ServiceSettings,
+};
 use crate::route::Split;
 use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, RetryBudget, RetrySettings, Verdict};
 

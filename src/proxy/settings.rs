@@ -14,7 +14,9 @@ use crate::catalog::{AtExpiry, ComputeType, Endpoint, Profile, ServiceName, Stat
 use crate::error::{Error, Kind};
 use crate::limit::{DeploymentLimits, Limits};
 use crate::route::{OpenPaths, Route, Target};
-use crate::upstream::{BalancingSettings, HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings};
+use crate::upstream::{
+    BalancingSettings, HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 
 pub use split::{MirrorSettings, SplitSettings};
 

@@ -11,7 +11,8 @@ use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
 use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
 use scoregate::upstream::{
-    AddressPolicy, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+    AddressPolicy, BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings,
+    RetrySettings,
 };
 use secrecy::ExposeSecret;
 

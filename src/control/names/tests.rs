@@ -1,7 +1,7 @@
 //! Members of a set as the answers about its names change; no resolver, no clock.
 
 use super::*;
-use crate::upstream::{AddressPolicy, ReplicaProtocol};
+use crate::upstream::{AddressPolicy, BalancingSettings, ReplicaProtocol};
 
 struct Nobody;
 
@@ -25,7 +25,7 @@ fn names(hosts: &[&str], verdict: Verdict) -> Names {
     let replicas: Vec<_> = hosts.iter().map(|host| settings(host)).collect();
     let members = replicas.iter().map(|settings| Replica::new(settings.clone())).collect();
     let subject = Subject {
-        set: ReplicaSet::new(members),
+        set: ReplicaSet::new("iris/blue", BalancingSettings::default(), members),
         replicas: replicas.into(),
         refresh: Duration::from_secs(5),
         verdict,
@@ -76,7 +76,8 @@ fn each_address_is_a_member_and_those_that_stay_are_the_same() {
     names.hear("model", &["10.0.0.2", "10.0.0.1"]);
     assert_eq!(names.labels(), ["10.0.0.1:5001", "10.0.0.2:5001", "127.0.0.1:5001"]);
     let (stays, literal) = (names.member("10.0.0.2:5001"), names.member("127.0.0.1:5001"));
-    let _call = stays.start_call();
+    let alone = ReplicaSet::new("iris/blue", BalancingSettings::default(), vec![Arc::clone(&stays)]);
+    let _call = alone.pick(&crate::upstream::Choice::default()).unwrap();
     names.hear("model", &["10.0.0.3", "10.0.0.2"]);
     assert_eq!(names.labels(), ["10.0.0.2:5001", "10.0.0.3:5001", "127.0.0.1:5001"]);
     assert!(Arc::ptr_eq(&stays, &names.member("10.0.0.2:5001")));

@@ -6,8 +6,8 @@ use http::StatusCode;
 
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, Origin, PathsSpec, Profile, Provenance, RateSpec, RetrySpec,
-    ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, Origin, PathsSpec, Profile, Provenance, RateSpec,
+    RetrySpec, ServiceEntry, ServiceSpec,
 };
 use crate::limit::{DeploymentLimits, QueueLength, RateSettings};
 use crate::proxy::{DeploymentSettings, EndpointPaths, MirrorSettings, ServiceSettings};

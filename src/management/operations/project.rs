@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
-use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec};
+use crate::catalog::{
+    AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec,
+};
 use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};

@@ -30,8 +30,8 @@ pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersi
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
-pub(super) use retry::RawRetry;
 pub(super) use rate::RawRate;
+pub(super) use retry::RawRetry;
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
     RawService,

@@ -8,9 +8,9 @@ use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
 use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
+use super::rate::RawRate;
 use super::retry::RawRetry;
 use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
-use super::rate::RawRate;
 use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
