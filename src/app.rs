@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::auth::{self, JwksRegistry};
 use crate::control::config::{Loaded, Source};
-use crate::control::{self, Observe, Publisher, Reloader};
+use crate::control::{self, Observe, Publisher, Reloader, Resolver, SystemResolver};
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
@@ -70,6 +70,18 @@ impl Gateway {
     /// # Errors
     /// An address, a file or a thread cannot be had; nothing is left running.
     pub async fn start(source: Source, loaded: Loaded) -> anyhow::Result<Self> {
+        Self::start_with(source, loaded, Arc::new(SystemResolver)).await
+    }
+
+    /// The same with a `resolver` that knows what the names of replicas mean.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        source: Source,
+        loaded: Loaded,
+        resolver: Arc<dyn Resolver>,
+    ) -> anyhow::Result<Self> {
         let config = &loaded.config;
         let metrics = Metrics::new();
         let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
@@ -113,12 +125,18 @@ impl Gateway {
         let reloader = Arc::new(reloader);
 
         lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));
+        lifecycle::spawn("prober", control::probe_replicas(Arc::clone(&publisher), Arc::clone(&metrics)));
+        lifecycle::spawn(
+            "names",
+            control::resolve_names(Arc::clone(&publisher), resolver, Arc::clone(&metrics)),
+        );
         lifecycle::spawn("retired snapshots", reap(Arc::clone(&publisher)));
         lifecycle::spawn("config watch", control::watch(Arc::clone(&reloader)));
         if let Some((_, listener)) = observe {
             let observe = Observe {
                 metrics: Arc::clone(&metrics),
                 reloader: Arc::clone(&reloader),
+                publisher: Arc::clone(&publisher),
                 phases: lifecycle.watch(),
                 store: management.as_ref().map(ManagementPlane::health),
             };

@@ -8,6 +8,7 @@ mod name;
 mod profile;
 mod role;
 mod service;
+mod split;
 mod workspace;
 
 pub use compute::{AuthMode, ComputeType, StatusMapping};
@@ -18,6 +19,7 @@ pub use role::{Action, ActionSet, BuiltInRole};
 pub use service::{
     AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, RateSpec, ServiceEntry, ServiceSpec,
 };
+pub use split::{MirrorSpec, UnknownDeployment};
 pub use workspace::{
     CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
 };

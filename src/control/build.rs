@@ -8,7 +8,7 @@ use crate::auth::{Authenticator, JwksRegistry};
 use crate::limit::{Admission, Rates};
 use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
 use crate::route::Split;
-use crate::upstream::{Replica, ReplicaSet};
+use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, Verdict};
 
 use super::publish::PublishError;
 
@@ -27,10 +27,9 @@ pub(super) fn service(
         return Ok(Arc::clone(before));
     }
     let authenticator = authenticator(settings, before, jwks)?;
-    let deployments = settings.deployments.iter().map(|settings| {
-        let mut all = before.into_iter().flat_map(|service| &service.deployments);
-        let before = all.find(|before| *before.name == *settings.name.as_str());
-        deployment(settings, before)
+    let deployments = settings.deployments.iter().map(|deployment| {
+        let before = before.and_then(|before| Before::of(before, deployment));
+        self::deployment((settings, deployment), before)
     });
     let percents: Vec<u8> = settings.deployments.iter().map(|deployment| deployment.traffic).collect();
     let cors = settings.cors.as_ref();
@@ -48,6 +47,22 @@ pub(super) fn service(
         metrics: metrics.map_or_else(OnceLock::new, |metrics| OnceLock::from(Arc::clone(metrics))),
         settings: Arc::clone(settings),
     }))
+}
+
+/// A deployment as it runs and what it was built from.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    settings: &'a DeploymentSettings,
+    running: &'a Deployment,
+}
+
+impl<'a> Before<'a> {
+    /// The deployment of the same name.
+    fn of(service: &'a Service, settings: &DeploymentSettings) -> Option<Self> {
+        let both = service.settings.deployments.iter().zip(&service.deployments);
+        let mut both = both.map(|(settings, running)| Self { settings, running });
+        both.find(|before| before.settings.name == settings.name)
+    }
 }
 
 /// What was verified under the same settings counts on; under any others everything is verified anew.
@@ -70,10 +85,13 @@ fn authenticator(
 /// Replicas live on while their settings stay the same, and the places for as long as there is a deployment of the name, so
 /// that a change neither loses count of the calls in flight nor lets in more than the limit. [`enact`] changes the places:
 /// what is built may still not be published.
-fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Deployment {
-    let replicas = replicas(settings, before);
+fn deployment(
+    (service, settings): (&ServiceSettings, &DeploymentSettings),
+    before: Option<Before<'_>>,
+) -> Deployment {
+    let replicas = replicas((service, settings), before);
     let admission = match before {
-        Some(before) => Arc::clone(&before.admission),
+        Some(before) => Arc::clone(&before.running.admission),
         None => Arc::new(Admission::new(settings.limits.admission, replicas.serving())),
     };
     Deployment {
@@ -86,26 +104,46 @@ fn deployment(settings: &DeploymentSettings, before: Option<&Deployment>) -> Dep
     }
 }
 
-fn replicas(settings: &DeploymentSettings, before: Option<&Deployment>) -> Arc<ReplicaSet> {
-    let wanted = &settings.replicas;
-    let kept = before.map(|before| before.replicas.members());
-    let kept = kept.as_deref().unwrap_or_default();
-    if let Some(before) = before
-        && kept.iter().map(|replica| replica.settings()).eq(wanted)
-    {
-        return Arc::clone(&before.replicas);
+/// The set that was there, if nothing about it has changed; else a new one, with those replicas that stay.
+fn replicas(
+    (service, settings): (&ServiceSettings, &DeploymentSettings),
+    before: Option<Before<'_>>,
+) -> Arc<ReplicaSet> {
+    let Some(Before { settings: old, running }) = before else {
+        let members = settings.replicas.iter().map(|wanted| new_replica(wanted, settings));
+        let name = format!("{}/{}", service.name, settings.name);
+        return ReplicaSet::new(name, settings.balancing.clone(), members.collect());
+    };
+    if old.replicas == settings.replicas && old.balancing == settings.balancing {
+        return Arc::clone(&running.replicas);
     }
-    let members = wanted.iter().map(|wanted| {
-        let kept = kept.iter().find(|kept| kept.settings() == wanted);
-        kept.map_or_else(|| Replica::new(wanted.clone()), Arc::clone)
+    let kept = running.replicas.members();
+    let members = settings.replicas.iter().flat_map(|wanted| {
+        // Several, where a name means several hosts.
+        let mut own: Vec<_> = kept.iter().filter(|kept| kept.settings() == wanted).cloned().collect();
+        if own.is_empty() {
+            own.push(new_replica(wanted, settings));
+        }
+        own
     });
-    ReplicaSet::new(members.collect())
+    ReplicaSet::in_place_of(&running.replicas, settings.balancing.clone(), members.collect())
 }
 
-/// Puts into effect what of a published service is not in the snapshot: limits that outlive it.
+/// Puts into effect what of a published service is not in the snapshot, since it outlives that: limits, and which set of
+/// replicas decides over them.
 pub(super) fn enact(service: &Service) {
     for (settings, deployment) in service.settings.deployments.iter().zip(&service.deployments) {
         deployment.admission.set_settings(settings.limits.admission);
-        deployment.admission.set_replicas(deployment.replicas.serving());
+        let admission = Arc::clone(&deployment.admission);
+        deployment.replicas.take_charge(move |serving| admission.set_replicas(serving));
     }
+}
+
+/// A replica that has to prove something gets no calls until it has.
+fn new_replica(wanted: &ReplicaSettings, settings: &DeploymentSettings) -> Arc<Replica> {
+    let replica = Replica::new(wanted.clone());
+    if settings.health.is_some() {
+        replica.set_verdict(Verdict::Starting);
+    }
+    replica
 }

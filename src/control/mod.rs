@@ -2,12 +2,17 @@
 
 mod build;
 pub mod config;
+mod names;
 mod observe;
+mod probe;
 mod publish;
 mod reload;
+mod topology;
 mod watch;
 
+pub use names::{LookUp, Resolver, SystemResolver, run as resolve_names};
 pub use observe::{Observe, StoreHealth, bind as bind_observe};
+pub use probe::run as probe_replicas;
 pub use publish::{PublishError, Publisher};
 pub use reload::{Outcome, Reloader, Status};
 pub use watch::watch;

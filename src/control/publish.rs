@@ -18,6 +18,7 @@ use crate::tls::{self, TlsError};
 
 use super::build;
 use super::config::Config;
+use super::topology::Topology;
 
 /// Builds snapshots and publishes them to the data plane. Reload and management plane share it; one of them publishes at a
 /// time.
@@ -26,6 +27,7 @@ pub struct Publisher {
     jwks: JwksRegistry,
     published: Arc<ArcSwap<Snapshot>>,
     sources: Mutex<Sources>,
+    topology: Topology,
 }
 
 /// What a snapshot is put together from.
@@ -61,7 +63,8 @@ impl Publisher {
             retired: vec![],
         };
         let published = Arc::new(ArcSwap::from_pointee(nothing));
-        let publisher = Self { metrics, jwks, published, sources: Mutex::new(sources) };
+        let publisher =
+            Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
         publisher.publish(config)?;
         Ok(publisher)
     }
@@ -142,6 +145,11 @@ impl Publisher {
         Arc::clone(&self.published)
     }
 
+    /// Tells of each publication.
+    pub(super) const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     /// Frees snapshots that nobody holds any more; returns how many are still held. Publishing does it as well; to be called
     /// now and then, so that the last one retired does not wait for the next change.
     pub fn reap(&self) -> usize {
@@ -157,9 +165,11 @@ impl Publisher {
         let generation = self.generation() + 1;
         let snapshot = Arc::new(sources.snapshot(generation));
         let retired = self.published.swap(Arc::clone(&snapshot));
+        // Now that nothing can fail any more: what lives on has belonged to the old snapshot till here.
         snapshot.services.iter().for_each(|service| build::enact(service));
         sources.retired.push(retired);
         sources.reap();
+        self.topology.changed();
         generation
     }
 

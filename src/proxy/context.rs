@@ -236,11 +236,6 @@ impl Exchange {
         self.held.replica = Some(guard);
     }
 
-    /// The call is no more in flight at the replica that it was in vain at.
-    pub fn release_replica(&mut self) {
-        self.held.replica = None;
-    }
-
     /// Where the request body is counted as it arrives.
     pub fn request_meter(&self) -> Rc<Cell<u64>> {
         Rc::clone(&self.request_bytes)

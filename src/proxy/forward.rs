@@ -4,12 +4,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Request, Response, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response, Uri};
 
-use crate::catalog::Endpoint;
 use crate::error::Error;
-use crate::route::Target;
-use crate::upstream::{AttemptOutcome, Choice, Connection};
+use crate::upstream::{AttemptOutcome, Balancing, Choice, Connection, stable_hash};
 use crate::wire::Body;
 
 use super::context::Exchange;
@@ -27,25 +26,29 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Error> {
     let deadlines = &deployment.deadlines;
     let per_replica = deployment.admission.per_replica();
+    let hash = hash(deployment, request.headers());
     // Empty, and so without an allocation, but for calls that failed somewhere.
     let mut tried = Vec::new();
+    let mut last_error = None;
     loop {
-        let guard = deployment.replicas.pick(&Choice { hash: None, tried: &tried, per_replica })?;
-        let replica = Arc::clone(guard.replica());
+        let guard = match deployment.replicas.pick(&Choice { hash, tried: &tried, per_replica }) {
+            Ok(guard) => guard,
+            Err(error) => return Err(last_error.unwrap_or(error)),
+        };
+        let replica = guard.replica();
         exchange.record.attempts += 1;
         exchange.record.replica = Some(Arc::clone(replica.label()));
-        exchange.hold_replica(guard);
         let may_retry = exchange.record.attempts < MOST_ATTEMPTS;
         let started = Instant::now();
-        let upstream: Connection = match worker.pools.connection(&replica, deadlines).await {
+        let upstream: Connection = match worker.pools.connection(replica, deadlines).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 replica.report(AttemptOutcome::ConnectFailed);
-                exchange.release_replica();
                 if !may_retry || deployment.replicas.members().len() == 1 {
                     return Err(error);
                 }
-                tried.push(replica);
+                tried.push(Arc::clone(replica));
+                last_error = Some(error);
                 continue;
             }
         };
@@ -58,14 +61,12 @@ pub(super) async fn forward(
             Ok(response) => {
                 replica.report(AttemptOutcome::Answered(response.status()));
                 exchange.record.first_byte = Some(started.elapsed());
+                exchange.hold_replica(guard);
                 return Ok(response);
             }
             Err(failed) => match failed.unsent {
                 // A pooled connection that closed at the moment of use says nothing about the replica.
-                Some(unsent) if may_retry => {
-                    exchange.release_replica();
-                    request = *unsent;
-                }
+                Some(unsent) if may_retry => request = *unsent,
                 _ => {
                     if let Some(outcome) = AttemptOutcome::of_failure(failed.error.kind) {
                         replica.report(outcome);
@@ -77,20 +78,28 @@ pub(super) async fn forward(
     }
 }
 
+/// What keeps calls together, where the deployment is balanced by that.
+fn hash(deployment: &Deployment, headers: &HeaderMap) -> Option<u64> {
+    match &deployment.replicas.settings().policy {
+        Balancing::Hash(name) => headers.get(name).map(|value| stable_hash(value.as_bytes())),
+        Balancing::LeastBusy | Balancing::RoundRobin => None,
+    }
+}
+
 /// The request as the replica is to see it; takes fields and body out of `inbound`.
 pub(super) fn request(
     connection: &ConnectionFacts,
     exchange: &Exchange,
-    (service, deployment): (&Service, &Deployment),
-    (endpoint, target): (Endpoint, &Target),
+    service: &Service,
+    path: PathAndQuery,
     inbound: &mut Inbound,
-) -> Result<Request<Body>, Error> {
+) -> Request<Body> {
     let mut request = Request::new(std::mem::take(&mut inbound.body));
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = Uri::from(deployment.paths.upstream(endpoint, target)?);
+    *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
-    Ok(request)
+    request
 }

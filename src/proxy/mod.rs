@@ -30,7 +30,8 @@ pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
 pub use settings::{
-    CorsSettings, DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, all_speak_h2,
+    CorsSettings, DeploymentSettings, EndpointPaths, MirrorSettings, ServiceChanges, ServiceSettings,
+    SplitSettings, all_speak_h2,
 };
 pub use snapshot::{Deployment, ListenerState, Service, Snapshot};
 pub use worker::Worker;

@@ -61,10 +61,10 @@ pub(super) async fn run(
     }
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
+    let path = deployment.paths.upstream(endpoint, &target)?;
     begin_body((service, deployment), endpoint, exchange, &mut inbound.body).await?;
     admit(deployment, exchange).await?;
-    let request =
-        forward::request(connection, exchange, (service, deployment), (endpoint, &target), inbound)?;
+    let request = forward::request(connection, exchange, service, path, inbound);
     let answer = forward::forward(worker, exchange, deployment, request).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))

@@ -1,5 +1,7 @@
 //! What a service is built from, whoever asks for it: the configuration or the management plane.
 
+mod split;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,11 @@ use crate::catalog::{AtExpiry, ComputeType, Endpoint, Profile, ServiceName, Stat
 use crate::error::{Error, Kind};
 use crate::limit::{DeploymentLimits, Limits};
 use crate::route::{OpenPaths, Route, Target};
-use crate::upstream::{ReplicaProtocol, ReplicaSettings};
+use crate::upstream::{
+    BalancingSettings, HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
+
+pub use split::{MirrorSettings, SplitSettings};
 
 /// One service.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +41,10 @@ pub struct ServiceSettings {
     pub status_mapping: StatusMapping,
     /// Cross-origin rules; `None`: no CORS headers, no preflight.
     pub cors: Option<CorsSettings>,
+    /// How its calls are tried again.
+    pub retry: RetrySettings,
+    /// Which deployment a call goes to beside the weights, and which gets a copy of it.
+    pub split: SplitSettings,
     /// Names distinct; weights as checked by `route::Split`. A service without any answers every call 404.
     pub deployments: Vec<DeploymentSettings>,
 }
@@ -58,8 +68,14 @@ pub struct DeploymentSettings {
     pub limits: DeploymentLimits,
     /// At least one.
     pub replicas: Vec<ReplicaSettings>,
+    /// How they share the calls.
+    pub balancing: BalancingSettings,
     /// The container's own paths.
     pub paths: EndpointPaths,
+    /// What its replicas must prove before they get calls; `None`: nothing.
+    pub health: Option<Arc<HealthSettings>>,
+    /// How those that are given by name are found.
+    pub names: NamesSettings,
 }
 
 /// The container's own paths.

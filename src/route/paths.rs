@@ -42,7 +42,10 @@ impl OpenPaths {
     }
 
     fn further(&self, path: &str) -> Option<Endpoint> {
-        if let Some((_, methods)) = self.profile.opens().iter().find(|(pattern, _)| fits(pattern, path)) {
+        let mut patterns = self.profile.opens().iter();
+        if let Some((_, methods)) = patterns.find(|(pattern, _)| fits(pattern, path))
+            && !self.profile.closes().contains(&path)
+        {
             return Some(Endpoint::Open(*methods));
         }
         if self.score_paths.iter().any(|open| **open == *path) {
@@ -61,17 +64,14 @@ impl OpenPaths {
     }
 
     fn closed(&self) -> Error {
-        let profile = self.profile.opens();
-        if profile.is_empty() && self.score_paths.is_empty() && self.grpc.is_empty() {
-            return Error::new(Kind::UnknownPath, "a service has the paths score, swagger.json and / only");
-        }
-        let mut message = format!(
-            "the service does not open this path; its profile {} opens /score, /swagger.json, /",
-            self.profile.as_str()
-        );
-        for (pattern, _) in profile {
-            message.push_str(", ");
-            message.push_str(pattern);
+        let mut message = "a service has the paths score, swagger.json and / only".to_owned();
+        if !self.profile.opens().is_empty() {
+            message = format!(
+                "a service of profile {} has the paths score, swagger.json, /",
+                self.profile.as_str()
+            );
+            self.profile.opens().iter().for_each(|(pattern, _)| message.extend([", ", *pattern]));
+            message.push_str(" only");
         }
         Error::new(Kind::UnknownPath, message)
     }
@@ -119,21 +119,28 @@ fn fits(pattern: &str, path: &str) -> bool {
     loop {
         match (pattern.next(), path.next()) {
             (None, None) => return true,
-            (Some("{}"), Some(segment)) if is_plain(segment) => {}
-            (Some(literal), Some(segment)) if literal == segment => {}
+            (Some(pattern), Some(segment)) if pattern == segment || is_name_before(pattern, segment) => {}
             _ => return false,
         }
     }
 }
 
-/// Whether a segment can be a name and nothing else. [`Target`](super::Target) has refused escapes of letters, slashes and
-/// controls; what is left that a server could read as something else once it has decoded it is an escaped `?` or `#`, and
-/// escapes beyond ASCII (an overlong slash, or a full-width one that is folded to `/`).
-fn is_plain(segment: &str) -> bool {
+/// Whether `segment` is what `pattern` says: `{}`, a name, and what follows it.
+fn is_name_before(pattern: &str, segment: &str) -> bool {
+    let Some(suffix) = pattern.strip_prefix("{}") else { return false };
+    let Some(name) = segment.strip_suffix(suffix) else { return false };
+    // `a:explain:predict` would leave it to the server which verb is meant.
+    is_name(name) && (suffix.is_empty() || !name.contains([':', '%']))
+}
+
+/// Whether a segment can be a name and nothing else. [`Target`] has refused escapes of letters, slashes and controls; what is
+/// left that a server could read as something else once it has decoded it is an escaped `?` or `#`, and escapes beyond ASCII
+/// (an overlong slash, or a full-width one that is folded to `/`).
+fn is_name(segment: &str) -> bool {
     let escapes = segment.split('%').skip(1);
     let mut bytes = escapes.map(|rest| rest.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()));
     !segment.is_empty()
-        && bytes.all(|byte| byte.is_some_and(|byte| byte < 0x7f && byte != b'?' && byte != b'#'))
+        && bytes.all(|byte| byte.is_some_and(|byte| byte.is_ascii() && !matches!(byte, b'?' | b'#')))
 }
 
 /// A path of gRPC over HTTP/2: `/` service `/` method, where the names are Protobuf's.
@@ -153,3 +160,6 @@ impl<'a> GrpcMethod<'a> {
         (name(method) && service.split('.').all(name)).then_some(Self { whole, service })
     }
 }
+
+#[cfg(test)]
+mod tests;

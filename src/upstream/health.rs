@@ -1,10 +1,11 @@
-//! Whether a replica may take calls: what probes say of it and what its last attempts came to.
+//! Whether a replica may take calls, as all workers see it: what probes say, whether it is ejected, how far its slow start
+//! has come. Atomics only where calls pass; changes go through the set's lock.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use http::StatusCode;
-
-use crate::error::Kind;
+use super::ejection::{Cause, EjectionSettings, Ejections, Millis, millis};
 
 /// What probes make of a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,62 +21,251 @@ pub enum Verdict {
     NotReady,
 }
 
-/// What one attempt came to, as far as it says something about the replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// A new connection was made.
-    Connected,
-    /// The head of an answer came, with this status.
-    Answered(StatusCode),
-    /// No connection within `connect_timeout`.
-    ConnectFailed,
-    /// It closed or reset the connection in mid-call.
-    Reset,
-    /// No answer within `scoring_timeout`.
-    TimedOut,
-    /// What it answered is no acceptable HTTP.
-    ProtocolViolation,
-}
-
-impl AttemptOutcome {
-    /// What a failure with `kind` after the connection was made says about the replica; `None`: nothing, since it is not
-    /// to blame.
-    #[must_use]
-    pub const fn of_failure(kind: Kind) -> Option<Self> {
-        match kind {
-            Kind::ConnectFailed => Some(Self::ConnectFailed),
-            Kind::UpstreamReset => Some(Self::Reset),
-            Kind::UpstreamTimeout => Some(Self::TimedOut),
-            Kind::UpstreamProtocol => Some(Self::ProtocolViolation),
-            _ => None,
-        }
+impl Verdict {
+    const fn serves(self) -> bool {
+        matches!(self, Self::Unprobed | Self::Ready)
     }
 }
+
+/// What a replica may get at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its full share.
+    Full,
+    /// Part of its share, in thousandths: it is in its slow start.
+    Slow(u16),
+    /// Its ejection is over: one call at a time, until one goes well.
+    OnTrial,
+    /// Nothing, but where nobody else is left.
+    Ejected(Cause),
+    /// Nothing: probes say so.
+    Barred,
+}
+
+/// Full share, in thousandths.
+pub(super) const WHOLE: u16 = 1000;
+/// Least share in a slow start; without any, a replica would never be seen to work.
+const LEAST_SHARE: u64 = 100;
+/// Between two early trials of an ejected replica when nobody else is left.
+const EARLY_TRIALS: Millis = 1000;
+
+const BARRED: u8 = 1;
+const UNREACHABLE: u8 = 2;
+const FAILING: u8 = 4;
+const SLOW: u8 = 8;
 
 /// The health of one replica.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    verdict: AtomicU8,
+    /// What keeps the replica from its full share, bit by bit; 0: nothing. Written with `changing` held.
+    marks: AtomicU8,
+    /// Failed attempts in a row.
+    failures: AtomicU32,
+    /// So many eject it; 0: it is never ejected.
+    threshold: AtomicU32,
+    /// End of the ejection.
+    ejected_until: AtomicU64,
+    /// When it was ejected or last put to trial.
+    tried_at: AtomicU64,
+    /// Calls under way that were given to it while it was ejected.
+    trials: AtomicU32,
+    /// Begin of the slow start.
+    slow_since: AtomicU64,
+    changing: Mutex<Changing>,
+}
+
+#[derive(Debug, Default)]
+struct Changing {
+    verdict: Verdict,
+    ejections: Ejections,
 }
 
 impl Health {
-    /// Tells how an attempt went.
-    #[expect(clippy::unused_self, reason = "ejection comes with the next commit")]
-    pub const fn report(&self, _outcome: AttemptOutcome) {}
+    /// Whether it gets its full share: the one look that a call takes at a replica when all is well.
+    pub fn is_sound(&self) -> bool {
+        self.marks.load(Relaxed) == 0
+    }
 
-    /// What probes say from now on.
-    pub fn set_verdict(&self, verdict: Verdict) {
-        self.verdict.store(verdict as u8, Ordering::Relaxed);
+    /// Whether it is neither ejected nor barred.
+    pub fn serves(&self) -> bool {
+        self.marks.load(Relaxed) & (BARRED | UNREACHABLE | FAILING) == 0
+    }
+
+    /// Why it is ejected, if it is.
+    pub fn ejected(&self) -> Option<Cause> {
+        match self.marks.load(Relaxed) {
+            marks if marks & UNREACHABLE != 0 => Some(Cause::Unreachable),
+            marks if marks & FAILING != 0 => Some(Cause::Failing),
+            _ => None,
+        }
+    }
+
+    /// What it may get now, with a slow start of this length.
+    pub fn standing(&self, slow_start: Duration, clock: &Clock) -> Standing {
+        let marks = self.marks.load(Relaxed);
+        if marks & BARRED != 0 {
+            return Standing::Barred;
+        }
+        match self.ejected() {
+            Some(_) if clock.now() >= self.ejected_until.load(Relaxed) => Standing::OnTrial,
+            Some(cause) => Standing::Ejected(cause),
+            None if marks & SLOW != 0 => self.slow(slow_start, clock),
+            None => Standing::Full,
+        }
+    }
+
+    fn slow(&self, slow_start: Duration, clock: &Clock) -> Standing {
+        let since = self.slow_since.load(Relaxed);
+        let (passed, whole) = (clock.now().saturating_sub(since), millis(slow_start));
+        if passed < whole {
+            let share = (passed * u64::from(WHOLE) / whole).max(LEAST_SHARE);
+            return Standing::Slow(u16::try_from(share).unwrap_or(WHOLE));
+        }
+        // Whoever finds it over says so; if somebody else is changing things, the next one will.
+        if let Ok(_changing) = self.changing.try_lock()
+            && self.slow_since.load(Relaxed) == since
+        {
+            self.marks.fetch_and(!SLOW, Relaxed);
+        }
+        Standing::Full
+    }
+
+    /// Whether, with nobody else left, an ejected replica is to be tried before its time.
+    pub fn is_early_trial_due(&self, clock: &Clock) -> bool {
+        clock.now() >= self.tried_at.load(Relaxed) + EARLY_TRIALS
+    }
+
+    /// Begins the one trial under way; `false`: there is one.
+    pub fn begin_trial(&self, clock: &Clock) -> bool {
+        let begun = self.trials.compare_exchange(0, 1, Relaxed, Relaxed).is_ok();
+        if begun {
+            self.tried_at.store(clock.now(), Relaxed);
+        }
+        begun
+    }
+
+    /// Begins a trial beside those under way.
+    pub fn join_trial(&self) {
+        self.trials.fetch_add(1, Relaxed);
+    }
+
+    /// A trial is over, however it went.
+    pub fn end_trial(&self) {
+        self.trials.fetch_sub(1, Relaxed);
+    }
+
+    /// An attempt went well. `true`: it was ejected and is to be given back.
+    pub fn note_success(&self) -> bool {
+        if self.ejected().is_some() {
+            // A call from before the ejection tells nothing new.
+            return self.is_on_trial();
+        }
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+        false
+    }
+
+    /// A connection was made. `true`: it was ejected as unreachable and is to be given back.
+    pub fn note_reachable(&self) -> bool {
+        self.marks.load(Relaxed) & UNREACHABLE != 0 && self.is_on_trial()
+    }
+
+    /// An attempt failed. `true`: it is to be ejected, or its ejection to be prolonged.
+    pub fn note_failure(&self) -> bool {
+        let failures = self.failures.fetch_add(1, Relaxed).wrapping_add(1);
+        if self.ejected().is_some() {
+            return self.is_on_trial();
+        }
+        // Every so many, since the floor may have refused the time before.
+        let threshold = self.threshold.load(Relaxed);
+        threshold != 0 && failures.is_multiple_of(threshold)
+    }
+
+    /// Whether a call is under way that was given to it while it was ejected.
+    pub fn is_on_trial(&self) -> bool {
+        self.trials.load(Relaxed) > 0
+    }
+
+    /// From now on so many failures in a row eject it; 0: none do.
+    pub fn set_threshold(&self, failures: u32) {
+        self.threshold.store(failures, Relaxed);
+    }
+
+    /// Ejects it, or prolongs its ejection; returns for how long.
+    pub fn eject(&self, cause: Cause, settings: &EjectionSettings, clock: &Clock) -> Duration {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock.now();
+        let until = changing.ejections.eject(settings, now);
+        self.ejected_until.store(until, Relaxed);
+        self.tried_at.store(now, Relaxed);
+        let mark = match cause {
+            Cause::Unreachable => UNREACHABLE,
+            Cause::Failing => FAILING,
+        };
+        let others = self.marks.load(Relaxed) & BARRED;
+        self.marks.store(others | mark, Relaxed);
+        Duration::from_millis(until.saturating_sub(now))
+    }
+
+    /// Ends its ejection and lets it start slowly.
+    pub fn give_back(&self, clock: &Clock) {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enter(&mut changing, clock.now());
+    }
+
+    /// Lets a newcomer start slowly.
+    pub fn start_slowly(&self, clock: &Clock) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.slow_since.store(clock.now(), Relaxed);
+        self.marks.fetch_or(SLOW, Relaxed);
+    }
+
+    fn enter(&self, changing: &mut Changing, now: Millis) {
+        changing.ejections.end(now);
+        self.failures.store(0, Relaxed);
+        self.slow_since.store(now, Relaxed);
+        let others = self.marks.load(Relaxed) & BARRED;
+        self.marks.store(others | SLOW, Relaxed);
+    }
+
+    /// What probes say from now on. One that they find ready again enters anew: with it goes what was held against it.
+    pub fn set_verdict(&self, verdict: Verdict, clock: &Clock) {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut changing.verdict, verdict);
+        match (before.serves(), verdict.serves()) {
+            (true, false) => {
+                self.marks.fetch_or(BARRED, Relaxed);
+            }
+            (false, true) => {
+                self.marks.fetch_and(!BARRED, Relaxed);
+                self.enter(&mut changing, clock.now());
+            }
+            (true, true) | (false, false) => {}
+        }
     }
 
     /// What probes said last.
     pub fn verdict(&self) -> Verdict {
-        let all = [Verdict::Unprobed, Verdict::Starting, Verdict::Ready, Verdict::NotReady];
-        all[usize::from(self.verdict.load(Ordering::Relaxed)) % all.len()]
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).verdict
+    }
+}
+
+/// The time, read once at most and only if somebody asks.
+#[derive(Debug, Default)]
+pub(super) struct Clock(std::cell::Cell<Option<Millis>>);
+
+impl Clock {
+    /// Milliseconds since the process first asked.
+    pub fn now(&self) -> Millis {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let now = self.0.get().unwrap_or_else(|| millis(START.elapsed()));
+        self.0.set(Some(now));
+        now
     }
 
-    /// Whether it may take calls.
-    pub fn serves(&self) -> bool {
-        matches!(self.verdict(), Verdict::Unprobed | Verdict::Ready)
+    #[cfg(test)]
+    pub fn at(now: Millis) -> Self {
+        Self(std::cell::Cell::new(Some(now)))
     }
 }

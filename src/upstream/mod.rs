@@ -4,13 +4,20 @@
 //! connection on and gives it back at a clean end. Whatever is odd closes the connection, so that no call can ever get
 //! a byte that was meant for another. Dropping a future or a body cancels the call at the replica.
 
+mod balance;
 mod connect;
+mod ejection;
 mod h1;
 mod h2;
 mod health;
+mod names;
 mod policy;
 mod pool;
+mod probe;
 mod replica;
+mod rest;
+mod retry;
+mod search;
 mod set;
 mod settings;
 mod url;
@@ -24,11 +31,17 @@ use http::{Request, Response};
 use crate::error::{Error, Kind};
 use crate::wire::Body;
 
-pub use health::{AttemptOutcome, Verdict};
+pub use balance::{Balancing, stable_hash};
+pub use connect::{Io, connect_apart};
+pub use ejection::{AttemptOutcome, EjectionSettings};
+pub use health::Verdict;
+pub use names::{HostAddresses, Hosts, MAX_HOSTS, NamesSettings};
 pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
+pub use probe::{Check, HealthSettings, ProbeSettings, ReadinessSettings, Statuses};
 pub use replica::{InFlightGuard, Replica};
-pub use set::{Choice, ReplicaSet};
+pub use retry::{Replay, RetryBudget, RetrySettings};
+pub use set::{BalancingSettings, Choice, ReplicaSet, States};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 pub use url::{ReplicaUrl, certificate_name, http_url};
 

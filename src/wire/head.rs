@@ -11,6 +11,7 @@ mod target;
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -162,6 +163,8 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection can carry another request after this answer.
     pub keep_alive: bool,
+    /// For how long the sender says that it keeps the connection idle (`Keep-Alive: timeout=N`).
+    pub kept_idle: Option<Duration>,
 }
 
 /// Reads a request's head from the start of `buf`.
@@ -285,6 +288,7 @@ pub fn parse_response(
     let framing = if bodiless { Framing::None } else { declared };
     Ok(Some(ResponseHead {
         keep_alive: meaning.keep_alive(version) && framing != Framing::UntilClose,
+        kept_idle: meaning.kept_idle,
         status,
         version,
         headers,

@@ -9,8 +9,11 @@ use std::time::{Duration, SystemTime};
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
 use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
-use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
-use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
+use scoregate::upstream::{
+    AddressPolicy, BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings,
+    RetrySettings,
+};
 use secrecy::ExposeSecret;
 
 use crate::harness::{
@@ -64,6 +67,8 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("green"),
             traffic: 100,
@@ -82,6 +87,9 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

@@ -8,8 +8,10 @@ use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
 use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::upstream::{
+    BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -60,6 +62,8 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("blue"),
             traffic: 100,
@@ -78,6 +82,9 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

@@ -13,8 +13,9 @@ use crate::catalog::{
 };
 use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
-use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
+use crate::upstream::{BalancingSettings, NamesSettings, RetrySettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -44,6 +45,8 @@ pub(super) fn project(
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments,
     })
 }
@@ -125,7 +128,10 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
+        balancing: BalancingSettings::default(),
         paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
+        health: None,
+        names: NamesSettings::default(),
     })
 }
 

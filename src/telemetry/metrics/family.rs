@@ -74,6 +74,11 @@ families! {
     JWKS_KEYS = "scoregate_jwks_keys" ["source"]
         "Keys in a key set of an outside issuer that can verify tokens; 0 until it was read or fetched.";
 
+    PROBES = "scoregate_probes_total" ["service", "deployment", "outcome"]
+        "Probes of replicas, and scoring calls that the gateway made before a replica got calls, by how they ended.";
+    NAME_LOOK_UPS = "scoregate_names_total" ["outcome"]
+        "Look-ups of the names of replicas, by what they brought.";
+
     STORE_UP = "scoregate_store_up" []
         "1 if the store of the management plane answers, 0 if not; absent without a management plane.";
 

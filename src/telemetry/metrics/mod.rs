@@ -7,6 +7,7 @@
 
 mod control;
 mod family;
+mod health;
 mod histogram;
 mod listener;
 mod process;
@@ -21,6 +22,7 @@ use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
 pub use family::NAMES;
+pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
 pub use services::MAX_SERVICES;
@@ -45,6 +47,7 @@ pub struct Metrics {
     listeners: ListenerFamilies,
     config: ConfigMetrics,
     certificates: CertificateMetrics,
+    health: HealthMetrics,
     store_up: IntGaugeVec,
 }
 
@@ -74,6 +77,7 @@ impl Metrics {
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
             certificates: CertificateMetrics::new(&registry),
+            health: HealthMetrics::new(&registry),
             store_up: family::STORE_UP.gauges(&registry),
             registry,
         })
@@ -113,6 +117,12 @@ impl Metrics {
     #[must_use]
     pub fn certificates(&self) -> &CertificateMetrics {
         &self.certificates
+    }
+
+    /// What the control plane asks about replicas.
+    #[must_use]
+    pub fn health(&self) -> &HealthMetrics {
+        &self.health
     }
 
     /// How the store of the management plane is.

@@ -24,7 +24,7 @@ use super::connect::Io;
 use super::pool::ReplicaPool;
 use super::settings::Deadlines;
 use super::{SendError, first_byte_timeout, idle_timeout, protocol_violation, reset};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
 use crate::wire::framing::{ChunkExtensions, Decoded, Decoder, Framing, FramingError};
@@ -126,7 +126,15 @@ impl Lease {
         exchange.upload.forget_unsent();
         let method = parts.method.clone();
         drop(parts);
-        let head = poll_fn(|cx| exchange.poll_head(cx, &method)).await?;
+        let head = poll_fn(|cx| exchange.poll_head(cx, &method)).await;
+        let head = head.inspect_err(|error| {
+            if origin == Freshness::Pooled && error.kind == Kind::UpstreamReset {
+                exchange.home.rest().suspect(exchange.home.now());
+            }
+        })?;
+        if let Some(kept) = head.kept_idle {
+            exchange.home.rest().told(kept);
+        }
         Ok(exchange.respond(head)?)
     }
 }
@@ -135,6 +143,11 @@ impl Connection {
     /// See [`Io::is_quiet`].
     pub(super) fn is_quiet(&mut self) -> bool {
         self.io.is_quiet()
+    }
+
+    /// See [`Io::is_surely_quiet`].
+    pub(super) fn is_surely_quiet(&mut self) -> bool {
+        self.io.is_surely_quiet()
     }
 
     /// Reads what is there; 0 bytes is the end of the stream.
@@ -292,6 +305,7 @@ impl Exchange {
 }
 
 fn unsent(request: Request<Body>, home: &ReplicaPool, cause: impl std::fmt::Display) -> SendError {
+    home.rest().suspect(home.now());
     SendError {
         error: reset("the replica closed the connection", home.label(), cause),
         unsent: Some(Box::new(request)),

@@ -1,5 +1,7 @@
 //! The fields of a head: which travel on, and what those mean that do not.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
@@ -101,6 +103,7 @@ impl Fields {
                 Role::ContentLength => meaning.add_length(content.bytes(head))?,
                 Role::TransferEncoding => meaning.add_coding(content.bytes(head))?,
                 Role::Connection => meaning.add_options(content.bytes(head)),
+                Role::KeepAlive => meaning.kept_idle = kept_idle(content.bytes(head)),
                 Role::Expect => {
                     meaning.expect_continue |= content.bytes(head).eq_ignore_ascii_case(b"100-continue");
                 }
@@ -151,6 +154,7 @@ enum Role {
     ContentLength,
     TransferEncoding,
     Connection,
+    KeepAlive,
     Expect,
     HopByHop,
 }
@@ -165,7 +169,7 @@ impl Role {
             6 if is(b"expect") => Self::Expect,
             7 if is(b"trailer") || is(b"upgrade") => Self::HopByHop,
             10 if is(b"connection") => Self::Connection,
-            10 if is(b"keep-alive") => Self::HopByHop,
+            10 if is(b"keep-alive") => Self::KeepAlive,
             14 if is(b"content-length") => Self::ContentLength,
             14 if is(b"http2-settings") => Self::HopByHop,
             17 if is(b"transfer-encoding") => Self::TransferEncoding,
@@ -185,6 +189,7 @@ pub(super) struct Meaning {
     names_fields: bool,
     has_host: bool,
     pub(super) expect_continue: bool,
+    pub(super) kept_idle: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -289,6 +294,16 @@ impl Meaning {
             Persistence::Unsaid => version == Version::HTTP_11,
         }
     }
+}
+
+/// The `timeout` of a `Keep-Alive` field (RFC 2068 19.7.1.1, and what servers make of it): whole seconds. Whatever else it
+/// says, or however it is malformed, means nothing.
+fn kept_idle(content: &[u8]) -> Option<Duration> {
+    options(content).find_map(|option| {
+        let (name, value) = std::str::from_utf8(option).ok()?.split_once('=')?;
+        let seconds = value.trim().trim_matches('"').parse::<u32>().ok()?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| Duration::from_secs(seconds.into()))
+    })
 }
 
 /// The members of a comma-separated list.

@@ -4,10 +4,13 @@
 //! the schema and by `resolve`. The docs are the descriptions of the published JSON Schema.
 
 mod gateway;
+mod health;
 mod listener;
 mod management;
 mod rate;
+mod retry;
 mod service;
+mod split;
 mod unbuilt;
 
 use std::borrow::Cow;
@@ -22,15 +25,18 @@ pub(super) use gateway::{
     RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
     RawWorkspace,
 };
+pub(super) use health::{RawHealth, RawNames, RawProbe, RawReadiness};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
 pub(super) use rate::RawRate;
+pub(super) use retry::RawRetry;
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
     RawService,
 };
+pub(super) use split::{RawMirror, RawSticky};
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the
 /// configuration file. A single value can be overridden by an environment variable `SCOREGATE__SECTION__KEY`, an item of

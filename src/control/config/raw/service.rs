@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use super::rate::RawRate;
+use super::retry::RawRetry;
+use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
 use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
@@ -52,6 +55,16 @@ pub(in super::super) struct RawService {
     pub status_mapping: At<RawStatusMapping>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
+    /// How calls are tried again.
+    pub retry: At<RawRetry>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    pub unknown_deployment: At<RawUnknownDeployment>,
+    /// Keeps calls that belong together at one deployment; absent: each call by turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<At<RawSticky>>,
+    /// Copies of calls to another deployment; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<At<RawMirror>>,
     /// Versions of the service, at least one.
     pub deployments: Vec<At<RawDeployment>>,
 }
@@ -261,6 +274,11 @@ pub(in super::super) struct RawDeployment {
     /// TLS towards `https` replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<RawReplicaTls>>,
+    /// What a replica must prove before it gets calls. Absent: nothing, it gets them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<RawHealth>>,
+    /// How replicas that are given by name are found.
+    pub names: At<RawNames>,
 }
 
 /// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.

@@ -1,5 +1,7 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
+use std::sync::Arc;
+
 use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
 use super::Resolver;
@@ -8,7 +10,9 @@ use crate::catalog::Profile;
 use crate::limit::DeploymentLimits;
 use crate::proxy::DeploymentSettings;
 use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
-use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
+use crate::upstream::{
+    self, BalancingSettings, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl,
+};
 
 impl Resolver<'_> {
     /// The deployments of a service, each with the service's `limits`.
@@ -101,7 +105,10 @@ impl Resolver<'_> {
         let name = self.name(raw.at, &raw.name, names);
         let paths = self.paths(profile, &raw.paths);
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
+        let health = self.health(raw, &paths).map(Arc::new);
+        let names = self.names(&raw.names);
+        let balancing = BalancingSettings::default();
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, balancing, paths, health, names })
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {

@@ -5,11 +5,14 @@ mod auth;
 mod deployment;
 mod field;
 mod gateway;
+mod health;
 mod listener;
 mod management;
 mod paths;
 mod rate;
+mod retry;
 mod service;
+mod split;
 mod unbuilt;
 
 use std::collections::BTreeMap;

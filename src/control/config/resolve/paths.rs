@@ -70,7 +70,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn path(&mut self, field: Option<&At<String>>) -> Option<PathAndQuery> {
+    pub(super) fn path(&mut self, field: Option<&At<String>>) -> Option<PathAndQuery> {
         let field = field?;
         EndpointPaths::parse(field).map_err(|problem| self.report.error(field.at, problem)).ok()
     }

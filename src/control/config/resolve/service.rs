@@ -60,6 +60,8 @@ impl Resolver<'_> {
         let hosts = self.hosts(raw, &mut seen.hosts);
         let (limits, of_deployments) = self.limits(&raw.limits, compute_type);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
+        let retry = self.retry(&raw.retry);
+        let split = self.split_settings(raw);
         let deployments = self.deployments(raw, of_deployments);
         let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
@@ -72,6 +74,8 @@ impl Resolver<'_> {
             limits,
             status_mapping: raw.status_mapping.value.into(),
             cors,
+            retry,
+            split,
             deployments,
         })
     }
@@ -156,11 +160,11 @@ impl Resolver<'_> {
 }
 
 /// Bounds in the words of the configuration.
-const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
+pub(super) const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
     RawDuration(*bounds.start())..=RawDuration(*bounds.end())
 }
 
-const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
+pub(super) const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
     RawSize(*bounds.start())..=RawSize(*bounds.end())
 }
 
