@@ -17,7 +17,7 @@ use super::context::Exchange;
 use super::forward;
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, respond};
+use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -62,8 +62,9 @@ pub(super) async fn run(
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     let path = deployment.paths.upstream(endpoint, &target)?;
-    begin_body((service, deployment), endpoint, exchange, &mut inbound.body).await?;
-    admit(deployment, exchange).await?;
+    let wait = take_place((service, deployment), endpoint, exchange, &mut inbound.body).await?;
+    let newest = (wait == Wait::Some).then(|| worker.snapshot());
+    let deployment = newest.as_ref().map_or(deployment, |newest| as_it_is_now(newest, service, deployment));
     let request = forward::request(connection, exchange, service, path, inbound);
     let answer = forward::forward(worker, exchange, deployment, request).await?;
     exchange.check_grant()?;
@@ -196,16 +197,23 @@ pub fn no_traffic() -> Error {
     Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
-/// Has a body that is still to come begin, so that nobody holds a place while his body does not. Nothing more of it is read
-/// while the call waits for its place.
-async fn begin_body(
+/// Whether a call had to wait before it had its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    None,
+    Some,
+}
+
+/// Gets the call its place. A body that is still to come has to begin before that, so that nobody holds a place while his
+/// body does not come; nothing more of it is read while the call waits.
+async fn take_place(
     (service, deployment): (&Service, &Deployment),
     endpoint: Endpoint,
     exchange: &mut Exchange,
     body: &mut Body,
-) -> Result<(), Error> {
+) -> Result<Wait, Error> {
     if body.is_buffered() {
-        return Ok(());
+        return admit(deployment, exchange).await;
     }
     if let Err(refused) = deployment.admission.check_room(exchange.caller()) {
         // Before a client that asks first is told to go on.
@@ -214,18 +222,28 @@ async fn begin_body(
     }
     // In a gRPC stream the server may be the one to begin.
     let begin = if endpoint == Endpoint::Grpc { Begin::Unawaited } else { Begin::Awaited };
-    body::prepare(body, begin, service, exchange.request_meter()).await
+    body::prepare(body, begin, service, exchange.request_meter()).await?;
+    admit(deployment, exchange).await?;
+    Ok(Wait::Some)
 }
 
-async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
+async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<Wait, Error> {
     if let Some(permit) = deployment.admission.try_admit() {
         exchange.record.queue = Some(Duration::ZERO);
         exchange.hold_place(permit);
-        return Ok(());
+        return Ok(Wait::None);
     }
     exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.end_wait();
     exchange.hold_place(admitted?);
-    Ok(())
+    Ok(Wait::Some)
+}
+
+/// The deployment in the `newest` snapshot, for a call that has waited: its place may be one of replicas that have come
+/// meanwhile, and others may have gone. One that is there no more serves the calls that it has let in.
+fn as_it_is_now<'a>(newest: &'a Snapshot, service: &Service, deployment: &'a Deployment) -> &'a Deployment {
+    let service = newest.service(service.settings.name.as_str());
+    let mut all = service.into_iter().flat_map(|service| &service.deployments);
+    all.find(|now| Arc::ptr_eq(&now.admission, &deployment.admission)).unwrap_or(deployment)
 }

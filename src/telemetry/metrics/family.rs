@@ -42,6 +42,19 @@ families! {
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
 
+    ADMISSION_SLOTS = "scoregate_admission_slots" ["service"]
+        "Calls that the deployments with concurrent_requests_per_replica take at once, by the replicas that serve now; absent without such a limit.";
+    ADMISSION_BUSY = "scoregate_admission_busy" ["service"]
+        "Of those, taken now.";
+    ADMISSION_WAITING = "scoregate_admission_waiting" ["service"]
+        "Calls that wait for one of them now.";
+    UTILISATION = "scoregate_utilisation_ratio" ["service"]
+        "Busy and waiting calls by slots, for an autoscaler; absent while there is no slot.";
+    RATE_PRINCIPALS = "scoregate_rate_limit_principals" ["service"]
+        "Callers that rate_per_principal tells apart now.";
+    RATE_FORGOTTEN = "scoregate_rate_limit_forgotten_total" ["service"]
+        "Callers whose count under rate_per_principal made room for others' before it had run out; starts anew when the rate changes.";
+
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
 

@@ -9,6 +9,7 @@ mod control;
 mod family;
 mod health;
 mod histogram;
+mod limits;
 mod listener;
 mod process;
 mod service;
@@ -23,6 +24,7 @@ use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
 pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
+pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use service::{InFlight, ServiceMetrics};
 pub use services::MAX_SERVICES;
@@ -32,6 +34,7 @@ use crate::catalog::ComputeType;
 use crate::wire::head::Flaw;
 use control::KeySetCollector;
 use family::Samples;
+use limits::LimitCollector;
 use listener::ListenerFamilies;
 use service::ServiceSamples;
 use services::Services;
@@ -137,6 +140,14 @@ impl Metrics {
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 
+    /// From now on shows the limits of services as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_limits(&self, read: impl Fn() -> Vec<LimitReading> + Send + Sync + 'static) {
+        self.registry
+            .register(Box::new(LimitCollector::new(read)))
+            .expect("metric names are registered once");
+    }
+
     /// What became of the records.
     #[must_use]
     pub fn records(&self) -> Arc<RecordCounts> {
@@ -237,6 +248,11 @@ mod tests {
         metrics.store(StoreState::Up);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
+        });
+        metrics.show_limits(|| {
+            let load = Some(LoadReading { slots: 2, busy: 1, waiting: 0 });
+            let principals = Some(PrincipalReading::default());
+            vec![LimitReading { service: "iris".to_owned(), load, principals }]
         });
         let text = metrics.render();
         let given: BTreeSet<_> =
