@@ -3,15 +3,16 @@
 //! Nothing here does I/O or names another module of the crate.
 
 mod compute;
+mod delivery;
 mod endpoint;
 mod name;
 mod profile;
 mod role;
 mod service;
-mod split;
 mod workspace;
 
 pub use compute::{AuthMode, ComputeType, StatusMapping};
+pub use delivery::{MirrorSpec, Replay, RetrySpec, UnknownDeployment};
 pub use endpoint::{Endpoint, Methods};
 pub use name::{InvalidName, ServiceName};
 pub use profile::{OpenPattern, Profile};
@@ -19,7 +20,6 @@ pub use role::{Action, ActionSet, BuiltInRole};
 pub use service::{
     AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, RateSpec, ServiceEntry, ServiceSpec,
 };
-pub use split::{MirrorSpec, UnknownDeployment};
 pub use workspace::{
     CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,
 };

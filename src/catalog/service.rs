@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
-use super::{AuthMode, ComputeType, Profile, ServiceName, StatusMapping};
+use super::{
+    AuthMode, ComputeType, MirrorSpec, Profile, RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
+};
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,18 @@ pub struct ServiceSpec {
     /// Sizes and waits of all deployments.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// How calls are tried again; unset: only what was not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetrySpec>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    #[serde(default, skip_serializing_if = "UnknownDeployment::is_default")]
+    pub unknown_deployment: UnknownDeployment,
+    /// Request header; calls with the same value of it go to the same deployment for as long as the traffic shares stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky_header: Option<String>,
+    /// Copies of calls to another deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorSpec>,
     /// Versions by name. A service without any answers every call 404.
     #[serde(default)]
     pub deployments: BTreeMap<ServiceName, DeploymentSpec>,
@@ -87,6 +101,10 @@ impl ServiceSpec {
             profile: Profile::default(),
             score_paths: Vec::new(),
             limits: LimitsSpec::default(),
+            retry: None,
+            unknown_deployment: UnknownDeployment::default(),
+            sticky_header: None,
+            mirror: None,
             deployments: BTreeMap::new(),
             azure: serde_json::Map::new(),
         }

@@ -5,10 +5,13 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::auth::{Authenticator, JwksRegistry};
+use crate::catalog::Replay;
 use crate::limit::{Admission, Rates};
-use crate::proxy::{Deployment, DeploymentSettings, PreparedCors, Service, ServiceSettings};
+use crate::proxy::{
+    Deployment, DeploymentSettings, Mirror, MirrorSettings, PreparedCors, Service, ServiceSettings,
+};
 use crate::route::Split;
-use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, Verdict};
+use crate::upstream::{Replica, ReplicaSet, ReplicaSettings, RetryBudget, RetrySettings, Verdict};
 
 use super::publish::PublishError;
 
@@ -31,6 +34,7 @@ pub(super) fn service(
         let before = before.and_then(|before| Before::of(before, deployment));
         self::deployment((settings, deployment), before)
     });
+    let split = &settings.split;
     let percents: Vec<u8> = settings.deployments.iter().map(|deployment| deployment.traffic).collect();
     let cors = settings.cors.as_ref();
     let cors = cors.map(|cors| PreparedCors::new(cors.origins.clone(), &cors.headers, cors.max_age));
@@ -43,7 +47,9 @@ pub(super) fn service(
         cors,
         rates: Rates::new(&settings.limits.rates, before.and_then(|before| before.rates.as_ref())),
         deployments: deployments.collect(),
-        split: Split::new(&percents),
+        split: share(&percents, before),
+        retry_budget: retry_budget(&settings.retry, before),
+        mirror: split.mirror.as_ref().map(|mirror| self::mirror(mirror, before)),
         metrics: metrics.map_or_else(OnceLock::new, |metrics| OnceLock::from(Arc::clone(metrics))),
         settings: Arc::clone(settings),
     }))
@@ -63,6 +69,29 @@ impl<'a> Before<'a> {
         let mut both = both.map(|(settings, running)| Self { settings, running });
         both.find(|before| before.settings.name == settings.name)
     }
+}
+
+/// Shares that have not changed go on with the turn that they are in, so that they are exact over any number of changes to
+/// other settings.
+fn share(percents: &[u8], before: Option<&Arc<Service>>) -> Arc<Split> {
+    let kept = before.filter(|before| before.split.percents() == percents);
+    kept.map_or_else(|| Arc::new(Split::new(percents)), |before| Arc::clone(&before.split))
+}
+
+/// What was spent stays spent.
+fn retry_budget(settings: &RetrySettings, before: Option<&Arc<Service>>) -> Option<Arc<RetryBudget>> {
+    if settings.replay == Replay::Never {
+        return None;
+    }
+    let kept = before.and_then(|before| before.retry_budget.as_ref());
+    let kept = kept.filter(|kept| kept.percent() == settings.budget);
+    Some(kept.map_or_else(|| Arc::new(RetryBudget::new(settings.budget)), Arc::clone))
+}
+
+fn mirror(settings: &MirrorSettings, before: Option<&Arc<Service>>) -> Arc<Mirror> {
+    let kept = before.and_then(|before| before.mirror.as_ref());
+    let kept = kept.filter(|kept| kept.settings() == settings);
+    kept.map_or_else(|| Mirror::new(settings.clone()), Arc::clone)
 }
 
 /// What was verified under the same settings counts on; under any others everything is verified anew.

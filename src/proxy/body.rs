@@ -205,7 +205,7 @@ impl http_body::Body for ResponseBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    exchange.record.response_bytes += data.len() as u64;
+                    exchange.see_piece(data);
                 }
                 if body.is_end_stream() {
                     exchange.complete();

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 
 use crate::auth::Grant;
-use crate::catalog::Methods;
+use crate::catalog::{Methods, Profile};
 use crate::error::{EndedBy, Error, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::{Permit, PrincipalId};
@@ -18,6 +18,7 @@ use crate::telemetry::InFlight;
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
 use crate::upstream::InFlightGuard;
 
+use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
 use super::{ConnectionFacts, Inbound, Service, Worker, headers};
@@ -39,6 +40,8 @@ pub(super) struct Exchange {
     served_by: Option<ServedBy>,
     /// Only for services that cut answers.
     validity: Option<Box<Validity>>,
+    /// Only for services of the OpenAI profile.
+    usage: Option<Box<UsageWatch>>,
     held: Held,
 }
 
@@ -139,6 +142,7 @@ impl Exchange {
                 connect: None,
                 first_byte: None,
                 stream: None,
+                usage: None,
             },
             answer: AnswerFacts {
                 request_id: headers::id_value(&request_id),
@@ -154,6 +158,7 @@ impl Exchange {
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
             validity: None,
+            usage: None,
             held: Held::default(),
         })
     }
@@ -171,6 +176,11 @@ impl Exchange {
     /// The service that the call found.
     pub fn service(&self) -> Option<&Service> {
         self.served_by.as_ref().map(ServedBy::service)
+    }
+
+    /// The snapshot that the call began with, and the service's place in it.
+    pub fn served_by(&self) -> Option<(&WorkerSnapshot, usize)> {
+        self.served_by.as_ref().map(|by| (&by.snapshot, by.service))
     }
 
     /// From now on the call lasts only as long as what let the caller in.
@@ -205,6 +215,22 @@ impl Exchange {
         }
     }
 
+    /// The container has answered with `fields`; where its kind of server tells of model and tokens, that is noted.
+    pub fn watch_usage(&mut self, fields: &HeaderMap) {
+        let is_openai = |service: &Service| service.settings.opens.profile == Profile::OpenAi;
+        if self.service().is_some_and(is_openai) {
+            self.usage = UsageWatch::of(fields).map(Box::new);
+        }
+    }
+
+    /// A piece of the answer passes.
+    pub fn see_piece(&mut self, piece: &[u8]) {
+        self.record.response_bytes += piece.len() as u64;
+        if let Some(usage) = &mut self.usage {
+            usage.see(piece);
+        }
+    }
+
     /// Who calls, as whoever shares something out among callers tells them apart: a token's subject, one of the service's
     /// keys, or else the client's address. Each key is a caller of its own.
     pub fn caller(&self) -> PrincipalId {
@@ -234,6 +260,11 @@ impl Exchange {
     /// Counts the call as in flight at the replica until it is over.
     pub fn hold_replica(&mut self, guard: InFlightGuard) {
         self.held.replica = Some(guard);
+    }
+
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
     }
 
     /// Where the request body is counted as it arrives.
@@ -285,6 +316,9 @@ impl Exchange {
         }
         // A caller that left while it waited has waited all the same.
         self.end_wait();
+        if let Some(usage) = self.usage.take() {
+            self.record.usage = usage.read().map(Box::new);
+        }
         let now = Instant::now();
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();

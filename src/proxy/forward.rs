@@ -1,88 +1,121 @@
-//! One call to a replica: choose it, write the request as it should see it, and try again where nothing was sent.
+//! One call to a replica: choose it, write the request as it should see it, and try again where that is right.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
+use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::upstream::{AttemptOutcome, Balancing, Choice, Connection, stable_hash};
+use crate::upstream::{AttemptOutcome, Balancing, Choice, Deadlines, Replica, stable_hash};
 use crate::wire::Body;
 
 use super::context::Exchange;
+use super::retry::{Attempts, Failed, Then};
 use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
-
-/// Attempts of one call at most. Only attempts that sent nothing are followed by another.
-const MOST_ATTEMPTS: u32 = 3;
 
 /// Has `request` answered by a replica of the deployment.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
-    deployment: &Deployment,
+    (service, deployment): (&Service, &Deployment),
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
-    let deadlines = &deployment.deadlines;
-    let per_replica = deployment.admission.per_replica();
-    let hash = hash(deployment, request.headers());
-    // Empty, and so without an allocation, but for calls that failed somewhere.
-    let mut tried = Vec::new();
-    let mut last_error = None;
+    let choice = choice(deployment, request.headers());
+    let mut attempts = Attempts::begin(service, &deployment.deadlines, &mut request);
     loop {
-        let guard = match deployment.replicas.pick(&Choice { hash, tried: &tried, per_replica }) {
+        let choice = Choice { tried: attempts.tried(), ..choice };
+        let guard = match deployment.replicas.pick(&choice) {
             Ok(guard) => guard,
-            Err(error) => return Err(last_error.unwrap_or(error)),
+            Err(error) => return Err(attempts.last_error_or(error)),
         };
-        let replica = guard.replica();
+        let replica = Arc::clone(guard.replica());
+        attempts.count();
         exchange.record.attempts += 1;
         exchange.record.replica = Some(Arc::clone(replica.label()));
-        let may_retry = exchange.record.attempts < MOST_ATTEMPTS;
+        exchange.hold_replica(guard);
         let started = Instant::now();
-        let upstream: Connection = match worker.pools.connection(replica, deadlines).await {
-            Ok(upstream) => upstream,
-            Err(error) => {
-                replica.report(AttemptOutcome::ConnectFailed);
-                if !may_retry || deployment.replicas.members().len() == 1 {
-                    return Err(error);
+        let failed = match attempt(worker, &replica, request, attempts.deadlines(), started).await {
+            Ok(sent) => {
+                exchange.record.connect = sent.connect;
+                if !attempts.takes_for_failure(sent.response.status()) {
+                    exchange.record.first_byte = Some(started.elapsed());
+                    return Ok(sent.response);
                 }
-                tried.push(Arc::clone(replica));
-                last_error = Some(error);
-                continue;
+                Failed::Answered(sent.response)
             }
+            Err(failed) => failed,
         };
-        exchange.record.connect = upstream.connect_time();
-        if upstream.connect_time().is_some() {
-            replica.report(AttemptOutcome::Connected);
-        }
-        headers::set_host(request.headers_mut(), replica.host_header());
-        match upstream.send(request, deadlines).await {
-            Ok(response) => {
-                replica.report(AttemptOutcome::Answered(response.status()));
-                exchange.record.first_byte = Some(started.elapsed());
-                exchange.hold_replica(guard);
-                return Ok(response);
+        match attempts.after((replica, &deployment.replicas), started, failed, &worker.metrics) {
+            Then::Again(again) => {
+                exchange.release_replica();
+                request = again;
             }
-            Err(failed) => match failed.unsent {
-                // A pooled connection that closed at the moment of use says nothing about the replica.
-                Some(unsent) if may_retry => request = *unsent,
-                _ => {
-                    if let Some(outcome) = AttemptOutcome::of_failure(failed.error.kind) {
-                        replica.report(outcome);
-                    }
-                    return Err(failed.error);
+            Then::Stands(failed) => {
+                if let Failed::Answered(_) = failed {
+                    exchange.record.first_byte = Some(started.elapsed());
                 }
-            },
+                return failed.into_outcome();
+            }
         }
     }
 }
 
-/// What keeps calls together, where the deployment is balanced by that.
-fn hash(deployment: &Deployment, headers: &HeaderMap) -> Option<u64> {
-    match &deployment.replicas.settings().policy {
+/// What the choice of a replica for a call with `headers` depends on, before it was tried.
+pub(super) fn choice(deployment: &Deployment, headers: &HeaderMap) -> Choice<'static> {
+    let hash = match &deployment.replicas.settings().policy {
         Balancing::Hash(name) => headers.get(name).map(|value| stable_hash(value.as_bytes())),
         Balancing::LeastBusy | Balancing::RoundRobin => None,
+    };
+    Choice { hash, tried: &[], per_replica: deployment.admission.per_replica() }
+}
+
+/// An attempt that was answered.
+pub(super) struct Sent {
+    /// The answer's body is still to come.
+    pub response: Response<Body>,
+    /// How long it took to connect; `None` if there was a connection.
+    pub connect: Option<Duration>,
+}
+
+/// One attempt at `replica`, which hears how it went.
+pub(super) async fn attempt(
+    worker: &Worker,
+    replica: &Arc<Replica>,
+    mut request: Request<Body>,
+    deadlines: &Deadlines,
+    started: Instant,
+) -> Result<Sent, Failed> {
+    worker.pools.advance(started);
+    let connection = match worker.pools.connection(replica, deadlines).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            replica.report(AttemptOutcome::ConnectFailed);
+            return Err(Failed::Connect(error, request));
+        }
+    };
+    let connect = connection.connect_time();
+    if connect.is_some() {
+        replica.report(AttemptOutcome::Connected);
+    }
+    headers::set_host(request.headers_mut(), replica.host_header());
+    match connection.send(request, deadlines).await {
+        Ok(response) => {
+            replica.report(AttemptOutcome::Answered(response.status()));
+            Ok(Sent { response, connect })
+        }
+        Err(failed) => match failed.unsent {
+            // A pooled connection that closed at the moment of use says nothing about the replica.
+            Some(unsent) => Err(Failed::Unsent(failed.error, *unsent)),
+            None => {
+                if let Some(outcome) = AttemptOutcome::of_failure(failed.error.kind) {
+                    replica.report(outcome);
+                }
+                Err(Failed::Sent(failed.error))
+            }
+        },
     }
 }
 

@@ -7,11 +7,14 @@ mod body;
 mod context;
 mod forward;
 mod headers;
+mod mirror;
 mod phases;
 mod respond;
+mod retry;
 mod serve;
 mod settings;
 mod snapshot;
+mod usage;
 mod validity;
 mod worker;
 
@@ -26,6 +29,7 @@ use crate::wire::Body;
 
 pub use body::ResponseBody;
 pub use headers::DEPLOYMENT;
+pub use mirror::Mirror;
 pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};

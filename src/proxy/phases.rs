@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body::Body as _;
 
-use crate::catalog::{AtExpiry, Endpoint, Methods};
+use crate::catalog::{AtExpiry, Endpoint, Methods, UnknownDeployment};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
 use crate::wire::Body;
@@ -17,7 +17,7 @@ use super::context::Exchange;
 use super::forward;
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, respond};
+use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, mirror, respond};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -65,8 +65,13 @@ pub(super) async fn run(
     let wait = take_place((service, deployment), endpoint, exchange, &mut inbound.body).await?;
     let newest = (wait == Wait::Some).then(|| worker.snapshot());
     let deployment = newest.as_ref().map_or(deployment, |newest| as_it_is_now(newest, service, deployment));
-    let request = forward::request(connection, exchange, service, path, inbound);
-    let answer = forward::forward(worker, exchange, deployment, request).await?;
+    let named = inbound.headers.contains_key(DEPLOYMENT);
+    let mut request = forward::request(connection, exchange, service, path, inbound);
+    if service.mirror.is_some() && !named {
+        let original = mirror::Original { deployment, endpoint, target: &target };
+        mirror::copy(worker, exchange, &original, &mut request);
+    }
+    let answer = forward::forward(worker, exchange, (service, deployment), request).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))
 }
@@ -169,17 +174,31 @@ fn choose_deployment<'a>(
     exchange: &mut Exchange,
     headers: &HeaderMap,
 ) -> Result<&'a Deployment, Error> {
-    let deployment = match headers.get(DEPLOYMENT) {
-        Some(named) => {
-            let mut all = service.deployments.iter();
-            all.find(|deployment| deployment.name.as_bytes() == named.as_bytes())
-                .ok_or_else(unknown_deployment)?
+    let named = headers.get(DEPLOYMENT);
+    let found = named.and_then(|named| {
+        let mut all = service.deployments.iter();
+        all.find(|deployment| deployment.name.as_bytes() == named.as_bytes())
+    });
+    let deployment = match found {
+        Some(deployment) => deployment,
+        None if named.is_some() && service.settings.split.unknown == UnknownDeployment::Refuse => {
+            return Err(unknown_deployment());
         }
-        None => service.split.pick().map(|place| &service.deployments[place]).ok_or_else(no_traffic)?,
+        None => share_out(service, headers).ok_or_else(no_traffic)?,
     };
     exchange.record.deployment = Some(Arc::clone(&deployment.name));
     exchange.answer.deployment = Some(deployment.header.clone());
     Ok(deployment)
+}
+
+/// The deployment whose turn it is, or the one that keeps calls with the same value of the service's header.
+fn share_out<'a>(service: &'a Service, headers: &HeaderMap) -> Option<&'a Deployment> {
+    let sticky = service.settings.split.sticky.as_ref().and_then(|name| headers.get(name));
+    let place = match sticky {
+        Some(value) => service.split.pick_for(value.as_bytes()),
+        None => service.split.pick(),
+    };
+    place.map(|place| &service.deployments[place])
 }
 
 /// What a caller is told who names a deployment that the service does not have.

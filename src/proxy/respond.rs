@@ -37,6 +37,9 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
             let status = response.status();
             exchange.record.model_status = Some(status.as_u16());
             response.headers_mut().remove(headers::REASON);
+            if status.is_success() {
+                exchange.watch_usage(response.headers());
+            }
             rewrite_status(&exchange, &mut response);
             let status = response.status();
             let is_error = status.is_client_error() || status.is_server_error();

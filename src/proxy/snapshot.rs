@@ -10,9 +10,9 @@ use crate::listener::ListenerSettings;
 use crate::route::{RouteTable, Split};
 use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::ServerTls;
-use crate::upstream::{Deadlines, ReplicaSet};
+use crate::upstream::{Deadlines, ReplicaSet, RetryBudget};
 
-use super::{EndpointPaths, PreparedCors, ServiceSettings};
+use super::{EndpointPaths, Mirror, PreparedCors, ServiceSettings};
 
 /// One generation of the configuration, ready to serve.
 pub struct Snapshot {
@@ -55,8 +55,12 @@ pub struct Service {
     pub rates: Option<Rates>,
     /// Versions, in the order of the settings; without any, every call is answered 404.
     pub deployments: Box<[Deployment]>,
-    /// Which of them the next call goes to.
-    pub split: Split,
+    /// Which of them the next call goes to; outlives the snapshot while the weights stay.
+    pub split: Arc<Split>,
+    /// How many calls may be sent again; `None`: none may. Outlives the snapshot while its setting stays.
+    pub retry_budget: Option<Arc<RetryBudget>>,
+    /// Where copies of calls go, if anywhere; outlives the snapshot while its settings stay.
+    pub mirror: Option<Arc<Mirror>>,
     /// Where its calls are counted; there from the first call on.
     pub metrics: OnceLock<Arc<ServiceMetrics>>,
 }

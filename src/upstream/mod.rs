@@ -40,7 +40,7 @@ pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
 pub use probe::{Check, HealthSettings, ProbeSettings, ReadinessSettings, Statuses};
 pub use replica::{InFlightGuard, Replica};
-pub use retry::{Replay, RetryBudget, RetrySettings};
+pub use retry::{RetryBudget, RetrySettings};
 pub use set::{BalancingSettings, Choice, ReplicaSet, States};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
 pub use url::{ReplicaUrl, certificate_name, http_url};

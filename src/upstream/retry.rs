@@ -8,6 +8,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use crate::catalog::Replay;
+
 /// How a service's calls are tried again. What was not sent at all is always tried again, within `attempts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySettings {
@@ -21,18 +23,6 @@ pub struct RetrySettings {
     pub budget: u32,
     /// Answers of the replica that count as a failed attempt; 5xx only. Empty: every answer is passed on.
     pub statuses: Vec<StatusCode>,
-}
-
-/// Which calls may be sent a second time, although the replica may have run them already.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Replay {
-    /// None.
-    #[default]
-    Never,
-    /// Those whose method says that it makes no difference (RFC 9110 9.2.2). Scoring is POST, which does not.
-    Idempotent,
-    /// All: the user's word that repeating a call does no harm.
-    Always,
 }
 
 impl RetrySettings {

@@ -39,6 +39,16 @@ impl Body {
         Self(Inner::Stream(Box::pin(body)))
     }
 
+    /// The same body once more, if it is at hand; shares its bytes.
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        match &self.0 {
+            Inner::Empty => Some(Self::empty()),
+            Inner::Full(bytes) => Some(Self(Inner::Full(bytes.clone()))),
+            Inner::Stream(_) => None,
+        }
+    }
+
     /// Whether all of the body is at hand (an empty one is), so that sending it cannot wait for its source.
     #[must_use]
     pub const fn is_buffered(&self) -> bool {

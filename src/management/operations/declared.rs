@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, Origin, PathsSpec, Profile, Provenance, RateSpec, ServiceEntry,
-    ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, Origin, PathsSpec, Profile, Provenance, RateSpec,
+    RetrySpec, ServiceEntry, ServiceSpec,
 };
 use crate::limit::{DeploymentLimits, QueueLength, RateSettings};
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::proxy::{DeploymentSettings, EndpointPaths, MirrorSettings, ServiceSettings};
+use crate::upstream::RetrySettings;
 
 /// The entry that `settings` would have been made from.
 pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Provenance) -> ServiceEntry {
@@ -21,6 +24,10 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         status_mapping: settings.status_mapping,
         profile: settings.opens.profile,
         score_paths: settings.opens.score_paths.iter().map(ToString::to_string).collect(),
+        retry: retry(&settings.retry),
+        unknown_deployment: settings.split.unknown,
+        sticky_header: settings.split.sticky.as_ref().map(ToString::to_string),
+        mirror: settings.split.mirror.as_ref().map(mirror),
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
             rate: settings.limits.rates.service.map(rate),
@@ -40,6 +47,25 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         spec,
         origin: Origin::Declared,
         provenance,
+    }
+}
+
+fn retry(settings: &RetrySettings) -> Option<RetrySpec> {
+    (*settings != RetrySettings::default()).then(|| RetrySpec {
+        attempts: Some(settings.attempts),
+        replay: settings.replay,
+        body_bytes: Some(settings.body_bytes as u64),
+        budget: Some(settings.budget),
+        statuses: settings.statuses.iter().map(StatusCode::as_u16).collect(),
+    })
+}
+
+fn mirror(settings: &MirrorSettings) -> MirrorSpec {
+    MirrorSpec {
+        deployment: settings.deployment.clone(),
+        percent: settings.percent,
+        body_bytes: Some(settings.body_bytes as u64),
+        concurrent: Some(settings.concurrent),
     }
 }
 
@@ -110,6 +136,10 @@ mod tests {
             "hosts": ["iris.example.org"],
             "auth": "none",
             "status_mapping": "passthrough",
+            "retry": {"attempts": 2, "replay": "always", "body_bytes": 8, "budget": 30, "statuses": [503]},
+            "unknown_deployment": "ignore",
+            "sticky_header": "x-session-id",
+            "mirror": {"deployment": "green", "percent": 10, "body_bytes": 9, "concurrent": 2},
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
                 "concurrent_requests_per_replica": 3, "queue_wait_ms": 4, "queue_length": 5,

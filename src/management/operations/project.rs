@@ -1,6 +1,8 @@
 //! From what the owner of a service asks for to what the data plane serves. What cannot be served is refused by its field,
 //! so that nothing is stored that could not be put into effect.
 
+mod delivery;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -13,9 +15,9 @@ use crate::catalog::{
 };
 use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
-use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{BalancingSettings, NamesSettings, RetrySettings};
+use crate::upstream::{BalancingSettings, NamesSettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -45,8 +47,8 @@ pub(super) fn project(
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
-        retry: RetrySettings::default(),
-        split: SplitSettings::default(),
+        retry: delivery::retry(spec.retry.as_ref())?,
+        split: delivery::split(spec)?,
         deployments,
     })
 }

@@ -37,6 +37,10 @@ families! {
         "Body bytes received from callers.";
     RESPONSE_BYTES = "scoregate_response_body_bytes_total" ["service"]
         "Body bytes handed to callers.";
+    TOKENS = "scoregate_tokens_total" ["service", "kind"]
+        "Tokens that OpenAI-style answers say they used, prompt and completion.";
+    USAGE_UNREAD = "scoregate_usage_unread_total" ["service"]
+        "OpenAI-style answers whose model or token usage was too long to be read.";
     ATTEMPTS = "scoregate_upstream_attempts_total" ["service"]
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
@@ -54,6 +58,12 @@ families! {
         "Callers that rate_per_principal tells apart now.";
     RATE_FORGOTTEN = "scoregate_rate_limit_forgotten_total" ["service"]
         "Callers whose count under rate_per_principal made room for others' before it had run out; starts anew when the rate changes.";
+    RETRIES = "scoregate_retries_total" ["service", "why"]
+        "Attempts made after one that failed.";
+    RETRY_BUDGET_EXHAUSTED = "scoregate_retry_budget_exhausted_total" ["service"]
+        "Failures that stood because the budget for trying again was used up.";
+    MIRRORED = "scoregate_mirrored_total" ["service", "outcome"]
+        "Copies of calls to another deployment, made or not.";
 
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";

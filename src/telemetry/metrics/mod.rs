@@ -6,6 +6,7 @@
 //! agree; the number of series is bounded all the same ([`MAX_SERVICES`]).
 
 mod control;
+mod delivery;
 mod family;
 mod health;
 mod histogram;
@@ -22,6 +23,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
+pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use limits::{LimitReading, LoadReading, PrincipalReading};
@@ -185,7 +187,12 @@ impl CountedCollector {
             family::REQUEST_BYTES,
             family::RESPONSE_BYTES,
             family::ATTEMPTS,
+            family::TOKENS,
+            family::USAGE_UNREAD,
             family::IN_FLIGHT,
+            family::RETRIES,
+            family::RETRY_BUDGET_EXHAUSTED,
+            family::MIRRORED,
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
@@ -242,10 +249,14 @@ mod tests {
     fn every_name_in_the_list_is_given_out_and_no_other() {
         let metrics = Metrics::new();
         metrics.unrouted().observe(&Record::sample());
+        metrics.unrouted().retried(Retried::Reset);
+        metrics.unrouted().retry_budget_exhausted();
+        metrics.unrouted().mirrored(Mirrored::Sent);
         let _ = metrics.listener("public");
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
         metrics.store(StoreState::Up);
+        metrics.health().probed("iris", "blue", ProbeOutcome::Passed);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
         });
@@ -258,6 +269,21 @@ mod tests {
         let given: BTreeSet<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(given, NAMES.iter().copied().collect());
+    }
+
+    #[test]
+    fn attempts_and_copies_show_by_what_became_of_them_and_not_where_there_were_none() {
+        let metrics = Metrics::new();
+        let service = metrics.service(&"iris".into(), ComputeType::Aks);
+        for _ in 0..2 {
+            service.retried(Retried::Unsent);
+        }
+        service.mirrored(Mirrored::TooLarge);
+        let series = |series: &str| sample(&metrics, series);
+        assert_eq!(series(r#"scoregate_retries_total{service="iris",why="unsent"}"#), Some(2.0));
+        assert_eq!(series(r#"scoregate_retries_total{service="iris",why="reset"}"#), None);
+        assert_eq!(series(r#"scoregate_retry_budget_exhausted_total{service="iris"}"#), None);
+        assert_eq!(series(r#"scoregate_mirrored_total{service="iris",outcome="too_large"}"#), Some(1.0));
     }
 
     #[test]

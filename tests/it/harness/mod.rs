@@ -23,7 +23,7 @@ pub use gateway::{
 };
 pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, peer_certificate};
-pub use upstream::{Seen, Upstream, ok, read_request};
+pub use upstream::{H2Request, H2Respond, Seen, Upstream, ok, read_request};
 pub use verdict::{assert_malformed, assert_record};
 
 /// Waits for `future`; panics after a bound that no healthy machine reaches, so that a failing test ends.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
 use super::super::units::RawSize;
-use crate::upstream::{Replay, RetrySettings};
+use crate::catalog::Replay;
+use crate::upstream::RetrySettings;
 
 /// How calls are tried again at another replica. What was not sent at all (no connection; a kept one was closed at the moment
 /// of use) is always tried again.

@@ -6,7 +6,8 @@ use super::super::decode::At;
 use super::super::raw::RawRetry;
 use super::Resolver;
 use super::service::sizes;
-use crate::upstream::{Replay, RetrySettings};
+use crate::catalog::Replay;
+use crate::upstream::RetrySettings;
 
 impl Resolver<'_> {
     pub(super) fn retry(&mut self, raw: &RawRetry) -> RetrySettings {
