@@ -95,6 +95,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             paths: EndpointPaths::default(),
             health: None,
             names: NamesSettings::default(),
+            paths: EndpointPaths::default(),
         }],
     }
 }

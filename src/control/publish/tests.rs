@@ -90,6 +90,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             paths: EndpointPaths::default(),
             health: None,
             names: NamesSettings::default(),
+            paths: EndpointPaths::default(),
         }],
     }
 }
