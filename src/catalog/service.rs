@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
 use super::{
-    AuthMode, ComputeType, MirrorSpec, Profile, RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
+    AuthMode, BalancingSpec, ComputeType, EjectionSpec, MirrorSpec, Profile, RetrySpec, ServiceName,
+    StatusMapping, UnknownDeployment,
 };
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
@@ -131,6 +132,15 @@ pub struct DeploymentSpec {
     /// URLs of its replicas, `http` or `https`. Empty: the service's property `upstream`, or else the gateway's
     /// `replica_template`.
     pub replicas: Vec<String>,
+    /// How the replicas share the calls.
+    #[serde(skip_serializing_if = "is_default")]
+    pub balancing: BalancingSpec,
+    /// Milliseconds that a replica which comes (back) beside others takes to get its full share; unset: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start_ms: Option<u64>,
+    /// When failing replicas are left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ejection: EjectionSpec,
     /// The container's own paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<PathsSpec>,
@@ -204,6 +214,10 @@ pub struct RateSpec {
     /// Calls that may come at once after a rest, 1 to 1000000; unset: what comes in a second, at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What becomes of an answer under way when the credential that began it ends.

@@ -139,8 +139,10 @@ pub(super) fn copy(
     }
 }
 
-/// Health and description are no model's work; the streams of gRPC have no end that could be waited for.
-fn is_scoring(endpoint: Endpoint, method: &Method) -> bool {
+/// Whether such a call may be copied. Health and description are no model's work; the streams of gRPC have no end that could
+/// be waited for.
+#[must_use]
+pub fn is_scoring(endpoint: Endpoint, method: &Method) -> bool {
     match endpoint {
         Endpoint::Score => true,
         Endpoint::Open(_) => *method == Method::POST,

@@ -31,7 +31,7 @@ use crate::wire::{Body, Interim};
 
 pub use body::ResponseBody;
 pub use headers::DEPLOYMENT;
-pub use mirror::Mirror;
+pub use mirror::{Mirror, is_scoring};
 pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};

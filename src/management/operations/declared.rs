@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::balancing;
 use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, Origin, PathsSpec, Profile, Provenance, RateSpec,
@@ -91,12 +92,14 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         swagger: settings.paths.swagger.as_ref().map(ToString::to_string),
         health: Some(settings.paths.health.to_string()),
     };
-    DeploymentSpec {
+    let mut spec = DeploymentSpec {
         traffic: settings.traffic,
         replicas: replicas.collect(),
         paths: has_own_paths.then(paths),
         ..DeploymentSpec::default()
-    }
+    };
+    balancing::ask_for(&mut spec, &settings.balancing);
+    spec
 }
 
 fn millis(wait: Duration) -> Option<u64> {

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balancing;
 use super::replicas::{MAX_REPLICAS, Replicas};
 use crate::auth::AuthSettings;
 use crate::catalog::{
@@ -17,7 +18,7 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{BalancingSettings, NamesSettings};
+use crate::upstream::NamesSettings;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -131,7 +132,7 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        balancing: BalancingSettings::default(),
+        balancing: balancing::settings(&place, spec)?,
         paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
         health: None,
         names: NamesSettings::default(),
@@ -260,7 +261,7 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     Ok(())
 }
 
-fn in_millis(duration: &Duration) -> u64 {
+pub(super) fn in_millis(duration: &Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -7,6 +7,8 @@ mod authority;
 mod client;
 mod frames;
 mod gateway;
+mod load;
+mod mortal;
 mod replica;
 mod tls_client;
 mod upstream;
@@ -22,6 +24,8 @@ pub use frames::{Frames, Outcome, Rest};
 pub use gateway::{
     Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
 };
+pub use load::Load;
+pub use mortal::Mortal;
 pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, peer_certificate};
 pub use upstream::{H2Request, H2Respond, Seen, Upstream, ok, read_request};

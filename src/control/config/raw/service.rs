@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::balancing::{RawBalancing, RawEjection};
 use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use super::rate::RawRate;
@@ -273,6 +274,14 @@ pub(in super::super) struct RawDeployment {
     pub default: At<bool>,
     /// URLs such as `http://127.0.0.1:5001`: scheme, host and port; at least one.
     pub replicas: Vec<At<String>>,
+    /// Who gets the next call: `least_busy` (the less busy of two replicas drawn at random), `round_robin`, or
+    /// `{hash: HEADER}`: calls with the same value of the header go to the same replica as long as it can take them.
+    pub balancing: At<RawBalancing>,
+    /// How long a replica that comes (back) beside others takes to get its full share of the calls, 0s to 1h. Default: 0s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<At<RawDuration>>,
+    /// When failing replicas are left out for a while; `off`: never.
+    pub ejection: At<RawEjection>,
     /// The container's own paths.
     pub paths: At<RawPaths>,
     /// HTTP version spoken to the replicas.
