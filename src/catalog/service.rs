@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
 use super::{
-    AuthMode, BalancingSpec, ComputeType, EjectionSpec, MirrorSpec, Profile, RetrySpec, ServiceName,
-    StatusMapping, UnknownDeployment,
+    AuthMode, BalancingSpec, ComputeType, EjectionSpec, HealthSpec, MirrorSpec, NamesSpec, Profile,
+    RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
 };
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
@@ -144,6 +144,12 @@ pub struct DeploymentSpec {
     /// The container's own paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<PathsSpec>,
+    /// What a replica must prove before it gets calls; unset: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// How replicas that are given by name are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamesSpec>,
     /// Where they are set, these go before the service's.
     pub limits: LimitsSpec,
     /// For people.

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod delivery;
+mod health;
 mod management;
 
 use std::collections::BTreeMap;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::balancing;
+use super::{balancing, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, Origin, PathsSpec, Profile, Provenance, RateSpec,
-    RetrySpec, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, NamesSpec, Origin, PathsSpec, Profile, Provenance,
+    RateSpec, RetrySpec, ServiceEntry, ServiceSpec,
 };
 use crate::limit::{DeploymentLimits, QueueLength, RateSettings};
 use crate::proxy::{DeploymentSettings, EndpointPaths, MirrorSettings, ServiceSettings};
-use crate::upstream::RetrySettings;
+use crate::upstream::{NamesSettings, RetrySettings};
 
 /// The entry that `settings` would have been made from.
 pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Provenance) -> ServiceEntry {
@@ -86,6 +86,7 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         let scheme = if replica.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", replica.origin)
     });
+    let names = settings.names != NamesSettings::default();
     let has_own_paths = settings.paths != EndpointPaths::of_profile(profile);
     let paths = || PathsSpec {
         score: settings.paths.score.as_ref().map(ToString::to_string),
@@ -96,6 +97,9 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         traffic: settings.traffic,
         replicas: replicas.collect(),
         paths: has_own_paths.then(paths),
+        health: settings.health.as_ref().map(|health| health::health_spec(health, &settings.paths)),
+        names: names
+            .then(|| NamesSpec { refresh_ms: u64::try_from(settings.names.refresh.as_millis()).ok() }),
         ..DeploymentSpec::default()
     };
     balancing::ask_for(&mut spec, &settings.balancing);

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balancing;
 use super::replicas::{MAX_REPLICAS, Replicas};
+use super::{balancing, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec,
@@ -18,7 +18,6 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::NamesSettings;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -127,15 +126,17 @@ fn deployment(
 ) -> Result<DeploymentSettings, Refusal> {
     let place = format!("deployments.{name}");
     at_most(&format!("{place}.replicas"), spec.replicas.len(), MAX_REPLICAS)?;
+    let paths = paths(&place, service.1.profile, spec.paths.as_ref())?;
+    let health = spec.health.as_ref().map(|own| health::health(&place, own, &paths));
     Ok(DeploymentSettings {
         name: name.clone(),
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
         balancing: balancing::settings(&place, spec)?,
-        paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
-        health: None,
-        names: NamesSettings::default(),
+        health: health.transpose()?.map(Arc::new),
+        names: health::names(&place, &spec.names.clone().unwrap_or_default())?,
+        paths,
     })
 }
 
