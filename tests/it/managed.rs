@@ -88,8 +88,6 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 policy: None,
             }],
             balancing: BalancingSettings::default(),
-            health: None,
-            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
             health: None,
             names: NamesSettings::default(),

@@ -83,8 +83,6 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 policy: None,
             }],
             balancing: BalancingSettings::default(),
-            health: None,
-            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
             health: None,
             names: NamesSettings::default(),
