@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
 use super::{
-    AuthMode, BalancingSpec, ComputeType, EjectionSpec, MirrorSpec, Profile, RetrySpec, ServiceName,
-    StatusMapping, UnknownDeployment,
+    AuthMode, BalancingSpec, ComputeType, EjectionSpec, HealthSpec, MirrorSpec, NamesSpec, Profile,
+    RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
 };
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
@@ -56,6 +56,9 @@ pub struct ServiceSpec {
     /// Whether statuses are rewritten.
     #[serde(default)]
     pub status_mapping: StatusMapping,
+    /// Whether WebSocket handshakes are passed on to the replicas; without it they are ordinary GETs.
+    #[serde(default)]
+    pub websocket: bool,
     /// The kind of server in its containers: decides which paths are open and what the paths of deployments are.
     #[serde(default)]
     pub profile: Profile,
@@ -99,6 +102,7 @@ impl ServiceSpec {
             token_lifetime_s: None,
             at_expiry: AtExpiry::default(),
             status_mapping: StatusMapping::default(),
+            websocket: false,
             profile: Profile::default(),
             score_paths: Vec::new(),
             limits: LimitsSpec::default(),
@@ -140,6 +144,12 @@ pub struct DeploymentSpec {
     /// The container's own paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<PathsSpec>,
+    /// What a replica must prove before it gets calls; unset: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// How replicas that are given by name are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamesSpec>,
     /// Where they are set, these go before the service's.
     pub limits: LimitsSpec,
     /// For people.
@@ -181,6 +191,9 @@ pub struct LimitsSpec {
     /// Milliseconds between two pieces of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u64>,
+    /// Milliseconds from the head of an answer to its end; of the service only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout_ms: Option<u64>,
     /// Calls at once per replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<u32>,

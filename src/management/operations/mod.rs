@@ -13,6 +13,7 @@ mod declared;
 #[cfg(test)]
 pub(in crate::management) mod fixtures;
 mod generate;
+mod health;
 mod hex;
 mod keyring;
 mod keys;

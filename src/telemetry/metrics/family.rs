@@ -45,6 +45,8 @@ families! {
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
+    TUNNELS = "scoregate_tunnels" ["service"]
+        "WebSockets that are open; each is a call in flight as well.";
 
     REPLICAS = "scoregate_replicas" ["service", "deployment", "state"]
         "Replicas by what they get: ready, slow_start (part of their share), ejected, starting or not_ready (nothing).";

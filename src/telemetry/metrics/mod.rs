@@ -28,7 +28,7 @@ pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use replicas::ReplicaReading;
-pub use service::{InFlight, ServiceMetrics};
+pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
@@ -189,6 +189,7 @@ impl CountedCollector {
             family::TOKENS,
             family::USAGE_UNREAD,
             family::IN_FLIGHT,
+            family::TUNNELS,
             family::RETRIES,
             family::RETRY_BUDGET_EXHAUSTED,
             family::MIRRORED,

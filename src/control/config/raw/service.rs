@@ -54,6 +54,8 @@ pub(in super::super) struct RawService {
     pub grpc: Vec<At<String>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
+    /// `true` passes WebSocket handshakes (RFC 6455, HTTP/1.1) on to the replicas; without it they are ordinary GETs.
+    pub websocket: At<bool>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
     /// How calls are tried again.
@@ -206,12 +208,15 @@ pub(in super::super) struct RawLimits {
     pub connect_timeout: At<RawDuration>,
     /// Longest wait from the last byte of the request to the first byte of the answer, 1ms to 24h.
     pub scoring_timeout: At<RawDuration>,
-    /// Longest pause between two pieces of the answer, 1ms to 24h.
+    /// Longest pause between two pieces of the answer, 1ms to 24h; in WebSockets and gRPC, longest silence of both sides.
     pub idle_timeout: At<RawDuration>,
     /// Longest wait for the next piece of the request body, 1ms to 1h.
     pub request_body_timeout: At<RawDuration>,
     /// Longest wait for the client to take the next piece of the answer, 1ms to 1h.
     pub response_write_timeout: At<RawDuration>,
+    /// Longest time from the head of an answer (or from a WebSocket's 101) to its end, 1ms to 7d. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout: Option<At<RawDuration>>,
     /// Calls at once per replica, 1 to 1000000. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<At<u32>>,
@@ -242,6 +247,7 @@ impl Default for RawLimits {
             idle_timeout: duration(replica.upstream.idle),
             request_body_timeout: duration(client.request_body),
             response_write_timeout: duration(client.response_write),
+            answer_timeout: client.answer.map(duration),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
             queue_length: None,
