@@ -91,8 +91,6 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             }],
             balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
-            health: None,
-            names: NamesSettings::default(),
         }],
     }
 }

@@ -86,8 +86,6 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             }],
             balancing: BalancingSettings::default(),
             paths: EndpointPaths::default(),
-            health: None,
-            names: NamesSettings::default(),
         }],
     }
 }
