@@ -90,6 +90,8 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 policy: None,
             }],
             balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }

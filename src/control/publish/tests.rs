@@ -85,6 +85,8 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 policy: None,
             }],
             balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }
