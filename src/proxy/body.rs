@@ -145,7 +145,7 @@ impl http_body::Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.first.is_some() { self.announced.clone() } else { self.body.size_hint() }
+        if self.first.is_some() { self.announced } else { self.body.size_hint() }
     }
 }
 
