@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O or names another module of the crate.
 
+mod balancing;
 mod compute;
 mod delivery;
 mod endpoint;
@@ -12,6 +13,7 @@ mod role;
 mod service;
 mod workspace;
 
+pub use balancing::{BalancingSpec, EjectionSpec};
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use delivery::{MirrorSpec, Replay, RetrySpec, UnknownDeployment};
 pub use endpoint::{Endpoint, Methods};

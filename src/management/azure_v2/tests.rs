@@ -355,3 +355,31 @@ fn logs_say_where_they_are() {
     let made = put_deployment(None, deployment_sent()).unwrap();
     assert!(deployment::logs(&endpoint, "blue", &made).contains("http://10.0.0.2:5001"));
 }
+
+#[test]
+fn mirror_traffic_is_what_is_copied_and_is_told_back() {
+    let before = two_deployments(ComputeType::Managed);
+    let with = |mirror: Value| {
+        let mut body = sent();
+        body["properties"]["mirrorTraffic"] = mirror;
+        body["properties"]["traffic"] = json!({ "blue": 100 });
+        body
+    };
+    let mirrored = put(Some(&before), with(json!({ "green": 10 }))).unwrap();
+    let mirror = mirrored.spec.mirror.as_ref().unwrap();
+    assert_eq!((mirror.deployment.as_str(), mirror.percent), ("green", 10));
+    assert_eq!(told(&mirrored)["properties"]["mirrorTraffic"], json!({ "green": 10 }));
+    assert_eq!(put(Some(&mirrored), told(&mirrored)).unwrap().spec, mirrored.spec);
+
+    // Not named: as it is; nothing for anybody: none.
+    let mut silent = sent();
+    silent["properties"].as_object_mut().unwrap().remove("mirrorTraffic");
+    assert_eq!(put(Some(&mirrored), silent).unwrap().spec.mirror, mirrored.spec.mirror);
+    for none in [json!({}), json!({ "green": 0 })] {
+        assert_eq!(put(Some(&mirrored), with(none)).unwrap().spec.mirror, None);
+    }
+    let wrong = |mirror: Value| target(put(Some(&before), with(mirror)));
+    assert_eq!(wrong(json!({ "green": 51 })), "properties.mirrorTraffic.green");
+    assert_eq!(wrong(json!({ "gray": 5 })), "properties.mirrorTraffic.gray");
+    assert_eq!(wrong(json!({ "blue": 5, "green": 5 })), "properties.mirrorTraffic");
+}

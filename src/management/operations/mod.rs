@@ -6,6 +6,7 @@
 
 mod activity;
 mod answers;
+mod balancing;
 mod catalogue;
 mod data_plane;
 mod declared;

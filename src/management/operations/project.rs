@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::health;
 use super::replicas::{MAX_REPLICAS, Replicas};
+use super::{balancing, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec,
@@ -18,7 +18,6 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::BalancingSettings;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -45,6 +44,7 @@ pub(super) fn project(
         opens: Arc::new(opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
+        websocket: spec.websocket,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
@@ -133,7 +133,7 @@ fn deployment(
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        balancing: BalancingSettings::default(),
+        balancing: balancing::settings(&place, spec)?,
         health: health.transpose()?.map(Arc::new),
         names: health::names(&place, &spec.names.clone().unwrap_or_default())?,
         paths,
@@ -179,6 +179,11 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
     if let Some(size) = spec.body_bytes {
         limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
     }
+    if let Some(millis) = spec.answer_timeout_ms {
+        let allowed = in_millis(Limits::ANSWER.start())..=in_millis(Limits::ANSWER.end());
+        let millis = within("limits.answer_timeout_ms", millis, &allowed)?;
+        limits.answer = Some(Duration::from_millis(millis));
+    }
     let rate = |field: &str, spec: Option<RateSpec>| spec.map(|spec| rate(field, spec)).transpose();
     limits.rates.service = rate("limits.rate", spec.rate)?;
     limits.rates.per_principal = rate("limits.rate_per_principal", spec.rate_per_principal)?;
@@ -202,6 +207,12 @@ fn deployment_limits(
         return Err(Refusal::invalid(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
+        ));
+    }
+    if own.limits.answer_timeout_ms.is_some() {
+        return Err(Refusal::invalid(
+            format!("{place}.limits.answer_timeout_ms"),
+            "it is one limit for all deployments; set limits.answer_timeout_ms of the service instead",
         ));
     }
     for (field, rate) in [("rate", own.limits.rate), ("rate_per_principal", own.limits.rate_per_principal)] {
