@@ -217,6 +217,7 @@ fn show_limits(service: &ServiceSettings) -> Value {
         "headerBytes": service.limits.header_bytes,
         "requestBodyTimeout": format!("{:?}", service.limits.request_body),
         "responseWriteTimeout": format!("{:?}", service.limits.response_write),
+        "answerTimeout": service.limits.answer.map(|limit| format!("{limit:?}")),
     });
     for (name, rate) in
         [("rate", service.limits.rates.service), ("ratePerPrincipal", service.limits.rates.per_principal)]

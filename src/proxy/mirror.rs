@@ -202,7 +202,8 @@ impl Copy {
         loop {
             let guard = deployment.replicas.pick(&choice(deployment, request.headers()))?;
             let replica = Arc::clone(guard.replica());
-            let sent = attempt(&self.worker, &replica, request, &deployment.deadlines, Instant::now()).await;
+            let waits = (&deployment.deadlines, Instant::now());
+            let sent = attempt(&self.worker, &replica, request, waits, &()).await;
             let mut answer = match sent {
                 Ok(sent) => sent.response.into_body(),
                 // Ends: each time a pooled connection is used up.

@@ -247,6 +247,46 @@ fn deployment_sent() -> Value {
 }
 
 #[test]
+fn the_probes_of_the_sdk_are_a_probe_and_are_told_back() {
+    let with = |member: &str, probe: Value| {
+        let mut body = deployment_sent();
+        body["properties"][member] = probe;
+        body
+    };
+    assert_eq!(put_deployment(None, deployment_sent()).unwrap().health, None);
+    let liveness = json!({
+        "failureThreshold": 3, "initialDelay": "PT1M", "period": "PT5S", "successThreshold": 2, "timeout": "PT1S",
+    });
+    let made = put_deployment(None, with("livenessProbe", liveness.clone())).unwrap();
+    let probe = made.health.clone().unwrap().probe.unwrap();
+    assert_eq!(
+        (probe.startup_ms, probe.interval_ms, probe.timeout_ms),
+        (Some(60_000), Some(5_000), Some(1_000))
+    );
+    assert_eq!((probe.healthy, probe.unhealthy), (Some(2), Some(3)));
+    let endpoint = two_deployments(ComputeType::Managed);
+    let told = deployment::render(&endpoint, "blue", &made, &place());
+    assert_eq!(told["properties"]["livenessProbe"], liveness);
+    let again = put_deployment(Some(&made), told).unwrap();
+    assert_eq!(again.health, made.health);
+    // Readiness says it better, where it is said, and Azure's defaults are another container's than the gateway's.
+    let mut both = with("livenessProbe", liveness);
+    both["properties"]["readinessProbe"] = json!({ "period": "PT7S" });
+    let probe = put_deployment(Some(&made), both).unwrap().health.unwrap().probe.unwrap();
+    assert_eq!((probe.interval_ms, probe.unhealthy, probe.startup_ms), (Some(7_000), Some(30), Some(10_000)));
+    assert_eq!(put_deployment(Some(&made), deployment_sent()).unwrap().health, None);
+    let mut own = put_deployment(None, deployment_sent()).unwrap();
+    own.health.clone_from(&made.health);
+    assert_eq!(
+        put_deployment(Some(&own), deployment_sent()).unwrap().health,
+        made.health,
+        "set by another API"
+    );
+    let refused = put_deployment(None, with("readinessProbe", json!({ "period": "PT0S" })));
+    assert_eq!(target(refused), "properties.readinessProbe.period");
+}
+
+#[test]
 fn a_deployment_of_the_sdk_becomes_one_of_the_service_and_is_told_back() {
     let made = put_deployment(None, deployment_sent()).unwrap();
     assert_eq!(made.traffic, 0);

@@ -13,6 +13,7 @@ mod replica;
 mod tls_client;
 mod upstream;
 mod verdict;
+mod websocket;
 
 use std::future::Future;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, peer_certificate};
 pub use upstream::{H2Request, H2Respond, Seen, Upstream, ok, read_request};
 pub use verdict::{assert_malformed, assert_record};
+pub use websocket::{WEBSOCKET_ACCEPT, WEBSOCKET_KEY, websocket_agreed, websocket_handshake};
 
 /// Waits for `future`; panics after a bound that no healthy machine reaches, so that a failing test ends.
 pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
