@@ -1,7 +1,6 @@
 //! Whatever a body brings, and however, what is written reads back as the same bytes, and a cut never as an end.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -81,12 +80,7 @@ fn worker() -> Rc<Worker> {
     let records = Telemetry::start(&TelemetrySettings::default(), &metrics).unwrap().sink().worker();
     let snapshot =
         Snapshot { generation: 1, routes: RouteTable::new([]), services: vec![], listeners: Arc::from([]) };
-    Rc::new(Worker::new(
-        Arc::new(ArcSwap::from_pointee(snapshot)),
-        records,
-        Arc::new(metrics),
-        Drain::default(),
-    ))
+    Rc::new(Worker::new(Arc::new(ArcSwap::from_pointee(snapshot)), records, metrics, Drain::default()))
 }
 
 /// Writes `body` as the answer to what was `asked`; gives what the client gets, and how it ends.
