@@ -80,6 +80,7 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         met["limits"] = show_limits(service);
         let asked = target.under(routed.prefix);
         let endpoint = routed.endpoint?;
+        met["endpoint"] = show_endpoint(endpoint);
         if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
             met["cors"] = json!("the gateway answers this preflight itself, without a credential");
             return Ok(());
@@ -89,7 +90,7 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         let shown: Vec<_> = candidates.iter().map(|it| show_deployment(it, endpoint, &asked)).collect();
         met["deployment"] = json!({ "because": because, "candidates": shown });
         match candidates.is_empty() {
-            false => Ok(()),
+            false => some_path(&candidates, endpoint, &asked),
             true if headers.contains_key(proxy::DEPLOYMENT) => Err(proxy::unknown_deployment()),
             true => Err(proxy::no_traffic()),
         }
@@ -170,6 +171,15 @@ fn choose_deployments<'a>(
     (candidates, because)
 }
 
+/// The refusal of a call that none of `candidates` has a path for.
+fn some_path(candidates: &[&DeploymentSettings], endpoint: Endpoint, asked: &Target) -> Result<(), Error> {
+    let mut paths = candidates.iter().map(|candidate| candidate.paths.upstream(endpoint, asked).map(drop));
+    match paths.next() {
+        Some(Err(refusal)) if !paths.any(|path| path.is_ok()) => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
 fn show_listener(listener: Option<&ListenerSettings>, because: &str) -> Value {
     match listener {
         None => json!({ "name": null, "because": because }),
@@ -190,8 +200,20 @@ fn show_service(service: &ServiceSettings, host: &Host, target: &Target) -> Valu
     json!({
         "name": service.name.as_str(),
         "computeType": service.compute_type.as_str(),
+        "profile": service.opens.profile.as_str(),
         "because": because,
     })
+}
+
+fn show_endpoint(endpoint: Endpoint) -> Value {
+    let because = match endpoint {
+        Endpoint::Score | Endpoint::Swagger | Endpoint::Health => {
+            "every service has it; the deployment says where it is"
+        }
+        Endpoint::Open(_) => "the profile or score_paths opens this path; it is passed on as it is",
+        Endpoint::Grpc => "the profile or grpc opens this method; it is passed on as it is",
+    };
+    json!({ "kind": endpoint.as_str(), "methods": endpoint.methods().as_str(), "because": because })
 }
 
 fn show_auth(service: &ServiceSettings, headers: &HeaderMap) -> Value {

@@ -17,6 +17,7 @@ mod keyring;
 mod keys;
 mod metadata;
 mod page;
+mod paths;
 mod place;
 mod principals;
 mod project;
