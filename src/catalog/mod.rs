@@ -2,18 +2,22 @@
 //!
 //! Nothing here does I/O or names another module of the crate.
 
+mod balancing;
 mod compute;
 mod delivery;
 mod endpoint;
+mod health;
 mod name;
 mod profile;
 mod role;
 mod service;
 mod workspace;
 
+pub use balancing::{BalancingSpec, EjectionSpec};
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use delivery::{MirrorSpec, Replay, RetrySpec, UnknownDeployment};
 pub use endpoint::{Endpoint, Methods};
+pub use health::{HealthSpec, NamesSpec, ProbeSpec, ReadinessSpec};
 pub use name::{InvalidName, ServiceName};
 pub use profile::{OpenPattern, Profile};
 pub use role::{Action, ActionSet, BuiltInRole};

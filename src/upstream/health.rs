@@ -269,3 +269,71 @@ impl Clock {
         Self(std::cell::Cell::new(Some(now)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW_START: Duration = Duration::from_secs(10);
+
+    fn share(health: &Health, now: Millis) -> Standing {
+        health.standing(SLOW_START, &Clock::at(now))
+    }
+
+    #[test]
+    fn a_slow_start_grows_evenly_and_ends() {
+        let health = Health::default();
+        assert_eq!(share(&health, 5000), Standing::Full);
+        health.start_slowly(&Clock::at(5000));
+        for (now, thousandths) in [(5000, 100), (6000, 100), (7500, 250), (10_000, 500), (14_999, 999)] {
+            assert_eq!(share(&health, now), Standing::Slow(thousandths), "at {now}");
+        }
+        assert!(!health.is_sound());
+        assert_eq!(share(&health, 15_000), Standing::Full);
+        assert!(health.is_sound(), "nobody has to look at the clock any more");
+    }
+
+    #[test]
+    fn an_ejection_ends_in_a_trial_and_the_trial_in_a_slow_start() {
+        let health = Health::default();
+        let settings = EjectionSettings::default();
+        health.eject(Cause::Failing, &settings, &Clock::at(0));
+        assert_eq!(share(&health, 9999), Standing::Ejected(Cause::Failing));
+        assert_eq!(share(&health, 10_000), Standing::OnTrial);
+        assert!(!health.serves() && !health.note_success(), "nobody was sent there");
+        assert!(health.begin_trial(&Clock::at(10_000)) && !health.begin_trial(&Clock::at(10_000)));
+        assert!(health.note_failure(), "the ejection is to be prolonged");
+        assert_eq!(health.eject(Cause::Failing, &settings, &Clock::at(10_000)), Duration::from_secs(20));
+        health.end_trial();
+        assert!(health.begin_trial(&Clock::at(30_000)) && health.note_success());
+        health.give_back(&Clock::at(30_000));
+        assert_eq!(share(&health, 30_000), Standing::Slow(100));
+    }
+
+    #[test]
+    fn when_nobody_else_is_left_an_ejected_replica_is_tried_each_second() {
+        let health = Health::default();
+        health.eject(Cause::Unreachable, &EjectionSettings::default(), &Clock::at(500));
+        let is_due = |now| health.is_early_trial_due(&Clock::at(now));
+        assert!(!is_due(1499) && is_due(1500));
+        assert!(health.begin_trial(&Clock::at(1500)));
+        health.end_trial();
+        assert!(!is_due(2499) && is_due(2500));
+        assert!(!health.note_reachable(), "a connection from before tells nothing");
+        assert!(health.begin_trial(&Clock::at(2500)) && health.note_reachable());
+    }
+
+    #[test]
+    fn what_probes_say_stands_before_all_and_a_ready_replica_enters_anew() {
+        let health = Health::default();
+        let clock = Clock::at(0);
+        health.eject(Cause::Unreachable, &EjectionSettings::default(), &clock);
+        health.set_verdict(Verdict::NotReady, &clock);
+        assert_eq!(share(&health, 1_000_000), Standing::Barred);
+        health.set_verdict(Verdict::Ready, &clock);
+        assert_eq!((health.verdict(), share(&health, 10_000)), (Verdict::Ready, Standing::Full));
+        // Whoever is ready already does not enter.
+        health.set_verdict(Verdict::Ready, &Clock::at(20_000));
+        assert_eq!(share(&health, 20_000), Standing::Full);
+    }
+}

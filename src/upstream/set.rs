@@ -99,6 +99,20 @@ pub struct States {
     pub not_ready: usize,
 }
 
+impl States {
+    /// Each with its name in metrics.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, usize); 5] {
+        [
+            ("ready", self.ready),
+            ("slow_start", self.slow_start),
+            ("ejected", self.ejected),
+            ("starting", self.starting),
+            ("not_ready", self.not_ready),
+        ]
+    }
+}
+
 impl ReplicaSet {
     /// The replicas of the deployment `name`, which logs say. Until [`ReplicaSet::take_charge`] is called, failures eject
     /// nobody.

@@ -1,5 +1,8 @@
 //! The loader as its callers see it: good configurations, bad ones with their exact lines, and anything at all.
 
+mod balancing;
+mod delivery;
+mod health;
 mod management;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::replicas::{MAX_REPLICAS, Replicas};
+use super::{balancing, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec,
@@ -17,7 +18,6 @@ use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings
 use crate::management::Refusal;
 use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
 use crate::route::{OpenPaths, host_problem, score_path_problem};
-use crate::upstream::{BalancingSettings, NamesSettings};
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -44,6 +44,7 @@ pub(super) fn project(
         opens: Arc::new(opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
+        websocket: spec.websocket,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
@@ -125,15 +126,17 @@ fn deployment(
 ) -> Result<DeploymentSettings, Refusal> {
     let place = format!("deployments.{name}");
     at_most(&format!("{place}.replicas"), spec.replicas.len(), MAX_REPLICAS)?;
+    let paths = paths(&place, service.1.profile, spec.paths.as_ref())?;
+    let health = spec.health.as_ref().map(|own| health::health(&place, own, &paths));
     Ok(DeploymentSettings {
         name: name.clone(),
         traffic: spec.traffic,
         limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        balancing: BalancingSettings::default(),
-        paths: paths(&place, service.1.profile, spec.paths.as_ref())?,
-        health: None,
-        names: NamesSettings::default(),
+        balancing: balancing::settings(&place, spec)?,
+        health: health.transpose()?.map(Arc::new),
+        names: health::names(&place, &spec.names.clone().unwrap_or_default())?,
+        paths,
     })
 }
 
@@ -176,6 +179,11 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
     if let Some(size) = spec.body_bytes {
         limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
     }
+    if let Some(millis) = spec.answer_timeout_ms {
+        let allowed = in_millis(Limits::ANSWER.start())..=in_millis(Limits::ANSWER.end());
+        let millis = within("limits.answer_timeout_ms", millis, &allowed)?;
+        limits.answer = Some(Duration::from_millis(millis));
+    }
     let rate = |field: &str, spec: Option<RateSpec>| spec.map(|spec| rate(field, spec)).transpose();
     limits.rates.service = rate("limits.rate", spec.rate)?;
     limits.rates.per_principal = rate("limits.rate_per_principal", spec.rate_per_principal)?;
@@ -199,6 +207,12 @@ fn deployment_limits(
         return Err(Refusal::invalid(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
+        ));
+    }
+    if own.limits.answer_timeout_ms.is_some() {
+        return Err(Refusal::invalid(
+            format!("{place}.limits.answer_timeout_ms"),
+            "it is one limit for all deployments; set limits.answer_timeout_ms of the service instead",
         ));
     }
     for (field, rate) in [("rate", own.limits.rate), ("rate_per_principal", own.limits.rate_per_principal)] {
@@ -248,7 +262,7 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     Ok(())
 }
 
-fn in_millis(duration: &Duration) -> u64 {
+pub(super) fn in_millis(duration: &Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -12,6 +12,7 @@ mod health;
 mod histogram;
 mod listener;
 mod process;
+mod replicas;
 mod service;
 mod services;
 
@@ -26,7 +27,8 @@ pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
-pub use service::{InFlight, ServiceMetrics};
+pub use replicas::ReplicaReading;
+pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
@@ -35,6 +37,7 @@ use crate::wire::head::Flaw;
 use control::KeySetCollector;
 use family::Samples;
 use listener::ListenerFamilies;
+use replicas::ReplicaCollector;
 use service::ServiceSamples;
 use services::Services;
 
@@ -139,6 +142,13 @@ impl Metrics {
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 
+    /// From now on shows replicas as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_replicas(&self, read: impl Fn() -> Vec<ReplicaReading> + Send + Sync + 'static) {
+        let collector = ReplicaCollector::new(read);
+        self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
     /// What became of the records.
     #[must_use]
     pub fn records(&self) -> Arc<RecordCounts> {
@@ -179,6 +189,7 @@ impl CountedCollector {
             family::TOKENS,
             family::USAGE_UNREAD,
             family::IN_FLIGHT,
+            family::TUNNELS,
             family::RETRIES,
             family::RETRY_BUDGET_EXHAUSTED,
             family::MIRRORED,
@@ -248,6 +259,10 @@ mod tests {
         metrics.health().probed("iris", "blue", ProbeOutcome::Passed);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
+        });
+        metrics.show_replicas(|| {
+            let (service, deployment) = ("iris".into(), "blue".into());
+            vec![ReplicaReading { service, deployment, states: vec![("ready", 1)], ejections: 0 }]
         });
         let text = metrics.render();
         let given: BTreeSet<_> =
