@@ -19,7 +19,7 @@ use crate::control::{self, Observe, Publisher, Reloader, Resolver, SystemResolve
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
-use crate::telemetry::metrics::KeySetReading;
+use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
 use management::{ManagementPlane, Serving};
@@ -88,6 +88,7 @@ impl Gateway {
         let jwks = JwksRegistry::default();
         show_key_sets(&metrics, jwks.clone());
         let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
+        show_replicas(&metrics, publisher.published());
         show_limits(&metrics, &publisher);
         let observe = match config.observe {
             Some(observe) => {
@@ -224,6 +225,23 @@ impl Gateway {
     fn open_connections(&self) -> usize {
         self.limits.iter().map(|limit| limit.in_use()).sum()
     }
+}
+
+/// Has `metrics` show how the replicas of what is published stand.
+fn show_replicas(metrics: &Metrics, published: Arc<ArcSwap<Snapshot>>) {
+    metrics.show_replicas(move || {
+        let snapshot = published.load();
+        let services = snapshot.services.iter();
+        let readings = services.flat_map(|service| {
+            service.deployments.iter().map(|deployment| ReplicaReading {
+                service: service.settings.name.shared(),
+                deployment: Arc::clone(&deployment.name),
+                states: deployment.replicas.states().named().to_vec(),
+                ejections: deployment.replicas.ejections(),
+            })
+        });
+        readings.collect()
+    });
 }
 
 /// Has `metrics` show how the key sets of outside issuers stand.

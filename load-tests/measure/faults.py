@@ -259,6 +259,13 @@ class Replica:
         self.start()
 
 
+def envoy_retry(retry_on):
+    """Envoy's retries as its operators set them up: on another host than the one that failed."""
+    return (f', retry_policy: {{ retry_on: "{retry_on}", num_retries: 2, host_selection_retry_max_attempts: 5, '
+            "retry_host_predicate: [{ name: envoy.retry_host_predicates.previous_hosts, typed_config: { "
+            '"@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate } }] }')
+
+
 def percentile(calls, share):
     """The time within which that share of the calls ended, in seconds."""
     times = sorted(it.seconds for it in calls)

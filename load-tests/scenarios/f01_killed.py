@@ -8,15 +8,13 @@ import asyncio
 import time
 from dataclasses import replace
 
-from measure.faults import Row, Setup, ms, outcomes
+from measure.faults import Row, Setup, envoy_retry, ms, outcomes
 
 SERVICE_SECONDS = 0.200
 RATE = 100
 KILL_AT, BACK_AT, END_AT = 3.0, 6.0, 9.0
 REFUSED_WITHIN = 0.050
 
-ENVOY_CHECK = ("health_checks: [{ timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, "
-               "http_health_check: { path: / } }]")
 SETUPS = [
     Setup("no replay"),
     Setup("replay", settings={"ROUTE": "retry: { replay: always }"}),
@@ -24,10 +22,8 @@ SETUPS = [
     Setup("replay", "nginx", {"ROUTE": "proxy_next_upstream error timeout non_idempotent;"}),
     Setup("no replay", "haproxy", {"ROUTE": "option redispatch 1"}),
     Setup("replay", "haproxy", {"ROUTE": "option redispatch 1\n    retry-on all-retryable-errors"}),
-    Setup("no replay", "envoy", {"CLUSTER": ENVOY_CHECK, "ROUTE":
-          ', retry_policy: { retry_on: "connect-failure,refused-stream,reset-before-request", num_retries: 2 }'}),
-    Setup("replay", "envoy", {"CLUSTER": ENVOY_CHECK, "ROUTE":
-          ', retry_policy: { retry_on: "connect-failure,refused-stream,reset", num_retries: 2 }'}),
+    Setup("no replay", "envoy", {"ROUTE": envoy_retry("connect-failure,refused-stream,reset-before-request")}),
+    Setup("replay", "envoy", {"ROUTE": envoy_retry("connect-failure,refused-stream,reset")}),
 ]
 
 
@@ -61,6 +57,7 @@ async def play(run):
         "calls": len(calls), "in_hand": in_hand, "failed": len(failed), "outcomes": outcomes(calls),
         "slowest_failure_after_kill": max((it.ended - killed for it in failed), default=0.0),
         "slowest": max(it.seconds for it in calls),
+        "failed_at": sorted(round(it.due - killed, 3) for it in failed),
         "failed_later": sum(it.due > killed for it in failed),
         "failures_without_record": unrecorded,
     }

@@ -7,7 +7,7 @@ back when it is well. Errors of the caller, 4xx, are never tried again, whatever
 import asyncio
 from dataclasses import replace
 
-from measure.faults import Row, Setup, ms, outcomes
+from measure.faults import Row, Setup, envoy_retry, ms, outcomes
 
 RATE = 200
 BAD_AT, BAD_SECONDS, QUICK_BAD_SECONDS, AFTER_SECONDS = 1.0, 30.0, 6.0, 3.0
@@ -28,7 +28,7 @@ SETUPS = [
     Setup("one of two says 503", "haproxy", {"ROUTE": "option redispatch 1\n    retry-on conn-failure 500 503\n"
           "    default-server check observe layer7 error-limit 5 on-error mark-down inter 10s"}),
     Setup("one of two says 503", "envoy", {
-        "ROUTE": ', retry_policy: { retry_on: "5xx", num_retries: 2 }',
+        "ROUTE": envoy_retry("5xx"),
         "CLUSTER": "outlier_detection: { consecutive_5xx: 5, interval: 1s, base_ejection_time: 10s, max_ejection_percent: 50 }"}),
 ]
 

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
 use super::{
-    AuthMode, ComputeType, MirrorSpec, Profile, RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
+    AuthMode, BalancingSpec, ComputeType, EjectionSpec, HealthSpec, MirrorSpec, NamesSpec, Profile,
+    RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
 };
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
@@ -55,12 +56,19 @@ pub struct ServiceSpec {
     /// Whether statuses are rewritten.
     #[serde(default)]
     pub status_mapping: StatusMapping,
+    /// Whether WebSocket handshakes are passed on to the replicas; without it they are ordinary GETs.
+    #[serde(default)]
+    pub websocket: bool,
     /// The kind of server in its containers: decides which paths are open and what the paths of deployments are.
     #[serde(default)]
     pub profile: Profile,
     /// Further paths of the containers that callers may use, each passed on as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub score_paths: Vec<String>,
+    /// gRPC services that are open, `package.Service`, or single methods of one, `package.Service/Method`. The protocol of
+    /// all deployments must be `h2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grpc: Vec<String>,
     /// Sizes and waits of all deployments.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -98,8 +106,10 @@ impl ServiceSpec {
             token_lifetime_s: None,
             at_expiry: AtExpiry::default(),
             status_mapping: StatusMapping::default(),
+            websocket: false,
             profile: Profile::default(),
             score_paths: Vec::new(),
+            grpc: Vec::new(),
             limits: LimitsSpec::default(),
             retry: None,
             unknown_deployment: UnknownDeployment::default(),
@@ -127,9 +137,26 @@ pub struct DeploymentSpec {
     /// URLs of its replicas, `http` or `https`. Empty: the service's property `upstream`, or else the gateway's
     /// `replica_template`.
     pub replicas: Vec<String>,
+    /// HTTP version spoken to the replicas.
+    pub protocol: Protocol,
+    /// How the replicas share the calls.
+    #[serde(skip_serializing_if = "is_default")]
+    pub balancing: BalancingSpec,
+    /// Milliseconds that a replica which comes (back) beside others takes to get its full share; unset: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start_ms: Option<u64>,
+    /// When failing replicas are left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ejection: EjectionSpec,
     /// The container's own paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<PathsSpec>,
+    /// What a replica must prove before it gets calls; unset: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// How replicas that are given by name are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamesSpec>,
     /// Where they are set, these go before the service's.
     pub limits: LimitsSpec,
     /// For people.
@@ -141,6 +168,17 @@ pub struct DeploymentSpec {
     /// What only Azure's clients know of, kept as it was sent and given back to them.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub azure: serde_json::Map<String, serde_json::Value>,
+}
+
+/// HTTP version spoken to replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 with prior knowledge (by ALPN over TLS); what gRPC needs.
+    H2,
 }
 
 /// The container's own paths, each beginning with `/`; unset ones are the profile's.
@@ -171,6 +209,9 @@ pub struct LimitsSpec {
     /// Milliseconds between two pieces of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u64>,
+    /// Milliseconds from the head of an answer to its end; of the service only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout_ms: Option<u64>,
     /// Calls at once per replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<u32>,
@@ -197,6 +238,10 @@ pub struct RateSpec {
     /// Calls that may come at once after a rest, 1 to 1000000; unset: what comes in a second, at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What becomes of an answer under way when the credential that began it ends.

@@ -3,6 +3,8 @@
 //! Takes the steps of `proxy::phases` in their order, with the same parsers, route table and rules, and leaves out what
 //! only a real call can tell: whether its credential is good and whether a replica has a place.
 
+mod deployment;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::route::{Host, RouteTable, Routed, SERVICE_PREFIX, Target};
 use crate::tls;
 
 use super::ConfigFile;
+use deployment::{Candidates, show_mirror, show_retry};
 
 /// The call to explain.
 #[derive(Debug, Args)]
@@ -80,19 +83,20 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         met["limits"] = show_limits(service);
         let asked = target.under(routed.prefix);
         let endpoint = routed.endpoint?;
+        met["endpoint"] = show_endpoint(endpoint);
         if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
             met["cors"] = json!("the gateway answers this preflight itself, without a credential");
             return Ok(());
         }
         proxy::check_method(&call.method, endpoint.methods())?;
-        let (candidates, because) = choose_deployments(service, &headers);
-        let shown: Vec<_> = candidates.iter().map(|it| show_deployment(it, endpoint, &asked)).collect();
-        met["deployment"] = json!({ "because": because, "candidates": shown });
-        match candidates.is_empty() {
-            false => Ok(()),
-            true if headers.contains_key(proxy::DEPLOYMENT) => Err(proxy::unknown_deployment()),
-            true => Err(proxy::no_traffic()),
-        }
+        let candidates = Candidates::of(service, &headers);
+        let shown: Vec<_> =
+            candidates.deployments.iter().map(|it| show_deployment(it, endpoint, &asked)).collect();
+        met["deployment"] = json!({ "because": candidates.because, "candidates": shown });
+        met["mirror"] = show_mirror(service, &headers, (endpoint, &call.method));
+        met["retry"] = show_retry(service, &call.method);
+        candidates.check()?;
+        some_path(&candidates.deployments, endpoint, &asked)
     }))
 }
 
@@ -149,25 +153,13 @@ fn route(
     Ok((host, target, routed))
 }
 
-/// The deployments that may get the call, and why these; none if the caller names one that is not there.
-fn choose_deployments<'a>(
-    service: &'a ServiceSettings,
-    headers: &HeaderMap,
-) -> (Vec<&'a DeploymentSettings>, String) {
-    let all = service.deployments.iter();
-    let Some(named) = headers.get(proxy::DEPLOYMENT) else {
-        let candidates = all.filter(|deployment| deployment.traffic > 0);
-        return (candidates.collect(), "the traffic split decides".to_owned());
-    };
-    let names: Vec<_> = all.clone().map(|deployment| deployment.name.as_str()).collect();
-    let candidates: Vec<_> =
-        all.filter(|deployment| deployment.name.as_str().as_bytes() == named.as_bytes()).collect();
-    let because = if candidates.is_empty() {
-        format!("azureml-model-deployment names {named:?}, but the service has {}", names.join(", "))
-    } else {
-        "azureml-model-deployment names it".to_owned()
-    };
-    (candidates, because)
+/// The refusal of a call that none of `candidates` has a path for.
+fn some_path(candidates: &[&DeploymentSettings], endpoint: Endpoint, asked: &Target) -> Result<(), Error> {
+    let mut paths = candidates.iter().map(|candidate| candidate.paths.upstream(endpoint, asked).map(drop));
+    match paths.next() {
+        Some(Err(refusal)) if !paths.any(|path| path.is_ok()) => Err(refusal),
+        _ => Ok(()),
+    }
 }
 
 fn show_listener(listener: Option<&ListenerSettings>, because: &str) -> Value {
@@ -190,8 +182,20 @@ fn show_service(service: &ServiceSettings, host: &Host, target: &Target) -> Valu
     json!({
         "name": service.name.as_str(),
         "computeType": service.compute_type.as_str(),
+        "profile": service.opens.profile.as_str(),
         "because": because,
     })
+}
+
+fn show_endpoint(endpoint: Endpoint) -> Value {
+    let because = match endpoint {
+        Endpoint::Score | Endpoint::Swagger | Endpoint::Health => {
+            "every service has it; the deployment says where it is"
+        }
+        Endpoint::Open(_) => "the profile or score_paths opens this path; it is passed on as it is",
+        Endpoint::Grpc => "the profile or grpc opens this method; it is passed on as it is",
+    };
+    json!({ "kind": endpoint.as_str(), "methods": endpoint.methods().as_str(), "because": because })
 }
 
 fn show_auth(service: &ServiceSettings, headers: &HeaderMap) -> Value {
@@ -236,6 +240,7 @@ fn show_limits(service: &ServiceSettings) -> Value {
         "headerBytes": service.limits.header_bytes,
         "requestBodyTimeout": format!("{:?}", service.limits.request_body),
         "responseWriteTimeout": format!("{:?}", service.limits.response_write),
+        "answerTimeout": service.limits.answer.map(|limit| format!("{limit:?}")),
     });
     for (name, rate) in
         [("rate", service.limits.rates.service), ("ratePerPrincipal", service.limits.rates.per_principal)]

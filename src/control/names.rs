@@ -50,7 +50,14 @@ pub async fn run(publisher: Arc<Publisher>, resolver: Arc<dyn Resolver>, metrics
     let topology = publisher.topology().clone();
     let mut changes = topology.follow();
     let mut tasks = Tasks::new("names");
-    let shared = Shared { resolver, metrics, topology, places: Arc::new(Semaphore::new(MOST_LOOK_UPS)) };
+    let replacing = Arc::clone(&publisher);
+    let shared = Shared {
+        resolver,
+        metrics,
+        topology,
+        places: Arc::new(Semaphore::new(MOST_LOOK_UPS)),
+        replace: Arc::new(move |set, members| replacing.replace_members(set, members)),
+    };
     loop {
         let subjects = subjects(&publisher.published().load_full());
         tasks.reconcile(subjects, |plan| follow(plan, shared.clone()));
@@ -67,7 +74,11 @@ struct Shared {
     metrics: Arc<Metrics>,
     topology: Topology,
     places: Arc<Semaphore>,
+    replace: Arc<Replace>,
 }
+
+/// Gives a set its members; `false`: not now.
+type Replace = dyn Fn(&Arc<ReplicaSet>, Vec<Arc<Replica>>) -> bool + Send + Sync;
 
 /// The names of one deployment.
 #[derive(Clone)]
@@ -211,13 +222,14 @@ impl Names {
         if same {
             return;
         }
-        let (service, deployment) = (&self.subject.service, &self.subject.deployment);
         let is_member = |replica: &&Arc<Replica>| members.iter().any(|member| Arc::ptr_eq(member, replica));
         let gone: Vec<_> = before.iter().filter(|old| !is_member(old)).map(|old| &**old.label()).collect();
-        tracing::info!(%service, %deployment, new = ?news, ?gone, "names of replicas mean other hosts now");
-        drop(gone);
-        self.subject.set.replace_members(members);
-        self.shared.topology.changed();
+        // Where it is not to be now, the next look or the next change of the topology comes back to it.
+        if (self.shared.replace)(&self.subject.set, members) {
+            let (service, deployment) = (&self.subject.service, &self.subject.deployment);
+            tracing::info!(%service, %deployment, new = ?news, ?gone, "names of replicas mean other hosts now");
+            self.shared.topology.changed();
+        }
     }
 
     /// The members that the set should have, in the order of the settings, and the labels of those that are new. Where a

@@ -15,6 +15,7 @@ use crate::proxy::{ListenerState, Service, ServiceChanges, ServiceSettings, Snap
 use crate::route::RouteTable;
 use crate::telemetry::Metrics;
 use crate::tls::{self, TlsError};
+use crate::upstream::{Replica, ReplicaSet};
 
 use super::build;
 use super::config::Config;
@@ -143,6 +144,24 @@ impl Publisher {
     #[must_use]
     pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
         Arc::clone(&self.published)
+    }
+
+    /// Gives `set` its new members, if it is still the set of a deployment in the running snapshot; `false`: it is not, or
+    /// somebody publishes just now, of which [`topology`](Self::topology) tells. A set that another one has taken the place
+    /// of must not decide over replicas any more.
+    pub(super) fn replace_members(&self, set: &Arc<ReplicaSet>, members: Vec<Arc<Replica>>) -> bool {
+        let _sources = match self.sources.try_lock() {
+            Ok(sources) => sources,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let running = self.published.load();
+        let mut deployments = running.services.iter().flat_map(|service| &service.deployments);
+        let is_running = deployments.any(|deployment| Arc::ptr_eq(&deployment.replicas, set));
+        if is_running {
+            set.replace_members(members);
+        }
+        is_running
     }
 
     /// Tells of each publication.

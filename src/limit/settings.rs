@@ -20,6 +20,8 @@ pub struct Limits {
     pub request_body: Duration,
     /// `response_write_timeout`: longest wait for the client to take the next piece of the answer.
     pub response_write: Duration,
+    /// `answer_timeout`: longest time from the head of an answer, or of a tunnel's 101, to its end; `None`: no limit.
+    pub answer: Option<Duration>,
     /// `rate` and `rate_per_principal`: how many calls in a time.
     pub rates: RateLimits,
 }
@@ -31,6 +33,8 @@ impl Limits {
     pub const HEADER_BYTES: RangeInclusive<u64> = 1 << 10..=64 << 10;
     /// Bounds of the waits on the client.
     pub const WAITS: RangeInclusive<Duration> = MILLISECOND..=minutes(60);
+    /// Bounds of `answer_timeout`.
+    pub const ANSWER: RangeInclusive<Duration> = MILLISECOND..=minutes(7 * 24 * 60);
 }
 
 /// Those of a service that sets none.
@@ -41,6 +45,7 @@ impl Default for Limits {
             header_bytes: 64 << 10,
             request_body: Duration::from_secs(30),
             response_write: Duration::from_secs(30),
+            answer: None,
             rates: RateLimits::default(),
         }
     }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -14,8 +15,8 @@ use crate::error::{Error, Kind};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
 
-use super::Service;
 use super::context::Exchange;
+use super::{Service, Tunnel, grpc, respond};
 
 /// A caller's body on its way to the replica: counted, held to `limits.body_bytes`, and expected to make progress.
 struct RequestBody {
@@ -26,6 +27,7 @@ struct RequestBody {
     first: Option<Frame<Bytes>>,
     limit: u64,
     meter: Rc<Cell<u64>>,
+    pace: Pace,
     patience: Duration,
     /// Set while the caller is waited for.
     deadline: Deadline,
@@ -37,13 +39,13 @@ struct RequestBody {
 /// progress.
 const PROGRESS_BYTES: u64 = 4096;
 
-/// Whether a call waits for its body to begin.
+/// How a request body is expected to arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
-    /// It does: the caller has to speak first.
-    Awaited,
-    /// It does not: either side may speak first.
-    Unawaited,
+pub(super) enum Pace {
+    /// As something that is there and is sent: the call waits for it to begin, and then for each piece so long.
+    Steady,
+    /// As caller and replica like: they talk, and either may speak first. `limits.idle_timeout` bounds their silence.
+    Free,
 }
 
 /// Puts `body` under the service's rules and has it begin: its first piece is waited for and kept, so that a call whose
@@ -54,15 +56,15 @@ pub(super) enum Begin {
 /// The body does not begin in time, or is not acceptable.
 pub(super) async fn prepare(
     body: &mut Body,
-    begin: Begin,
+    pace: Pace,
     service: &Service,
     meter: Rc<Cell<u64>>,
 ) -> Result<(), Error> {
     if body.is_buffered() {
         return Ok(());
     }
-    let mut watched = RequestBody::new(std::mem::take(body), service, meter);
-    if begin == Begin::Awaited
+    let mut watched = RequestBody::new(std::mem::take(body), pace, service, meter);
+    if pace == Pace::Steady
         && let Some(first) = std::future::poll_fn(|cx| Pin::new(&mut watched).poll_frame(cx)).await
     {
         watched.first = Some(first?);
@@ -74,7 +76,7 @@ pub(super) async fn prepare(
 }
 
 impl RequestBody {
-    fn new(body: Body, service: &Service, meter: Rc<Cell<u64>>) -> Self {
+    fn new(body: Body, pace: Pace, service: &Service, meter: Rc<Cell<u64>>) -> Self {
         let limits = &service.settings.limits;
         Self {
             announced: body.size_hint(),
@@ -82,6 +84,7 @@ impl RequestBody {
             first: None,
             limit: limits.body_bytes,
             meter,
+            pace,
             patience: limits.request_body,
             deadline: Deadline::new(),
             milestone: PROGRESS_BYTES,
@@ -109,6 +112,9 @@ impl RequestBody {
 
     /// Ready once the caller has been waited for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.pace == Pace::Free {
+            return Poll::Pending;
+        }
         if !self.deadline.is_set() {
             self.deadline.set(Instant::now() + self.patience);
         }
@@ -158,15 +164,26 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(body: Body, mut exchange: Box<Exchange>) -> Self {
-        if body.is_end_stream() {
+        if body.is_end_stream() && !body.is_upgraded() {
             exchange.complete();
         }
         Self { body, exchange: Some(exchange) }
     }
 
     /// The answer to what never became a call: no record is left.
-    pub(super) const fn without_record(body: Body) -> Self {
+    pub const fn without_record(body: Body) -> Self {
         Self { body, exchange: None }
+    }
+
+    /// Whether this is no body but a tunnel to the replica.
+    #[must_use]
+    pub const fn is_tunnel(&self) -> bool {
+        self.body.is_upgraded()
+    }
+
+    /// The tunnel to be run once the head of the 101 is out.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        Some(Tunnel::new(self.body.into_upgraded()?, self.exchange?))
     }
 
     /// The answer could not be handed over: the client is gone or does not read. To be called before the drop.
@@ -175,6 +192,14 @@ impl ResponseBody {
             exchange.reopen();
             exchange.break_off(error);
         }
+    }
+
+    /// The refusal in the place of an answer that broke with `error` before anything of it was handed on, its head included.
+    pub fn into_refusal(self, error: &Error) -> Response<Self> {
+        let Some(mut exchange) = self.exchange else { return respond::reject(error) };
+        exchange.reopen();
+        exchange.record.response_bytes = 0;
+        respond::refuse(exchange, error)
     }
 
     /// Longest wait for the client to take the next piece (`limits.response_write_timeout`).
@@ -206,6 +231,8 @@ impl http_body::Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     exchange.see_piece(data);
+                } else if frame.trailers_ref().is_some_and(grpc::says_failed) {
+                    exchange.model_failed();
                 }
                 if body.is_end_stream() {
                     exchange.complete();

@@ -11,17 +11,18 @@ use http_body::Body as _;
 
 use crate::auth::Grant;
 use crate::catalog::{Methods, Profile};
-use crate::error::{EndedBy, Error, Reason};
+use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::{Permit, PrincipalId};
-use crate::telemetry::InFlight;
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
+use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
+use crate::wire::deadline::Deadline;
 
 use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Inbound, Service, Worker, headers};
+use super::{ConnectionFacts, Inbound, Service, Worker, grpc, headers};
 
 /// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
 /// writes its one record.
@@ -40,6 +41,8 @@ pub(super) struct Exchange {
     served_by: Option<ServedBy>,
     /// Only for services that cut answers.
     validity: Option<Box<Validity>>,
+    /// When the answer must have ended; only for services with `limits.answer_timeout`.
+    answer_end: Option<Box<Deadline>>,
     /// Only for services of the OpenAI profile.
     usage: Option<Box<UsageWatch>>,
     held: Held,
@@ -87,16 +90,30 @@ pub(super) struct AnswerFacts {
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
     pub deployment: Option<HeaderValue>,
+    /// How a refusal is written.
+    pub form: AnswerForm,
     /// The methods of what was asked for.
     pub methods: Methods,
 }
 
+/// How the caller wants to be told that the gateway refuses its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// By status and body.
+    Http,
+    /// By the status of gRPC: the call is one.
+    Grpc,
+}
+
 impl Exchange {
     /// Begins the exchange of `inbound`.
-    pub fn begin(worker: &Rc<Worker>, connection: &ConnectionFacts, inbound: &Inbound) -> Box<Self> {
+    pub fn begin(worker: &Rc<Worker>, connection: &ConnectionFacts, inbound: &Inbound<'_>) -> Box<Self> {
         let mut exchange = Self::nameless(worker, connection);
         if inbound.body.is_buffered() {
             exchange.request_bytes.set(inbound.body.size_hint().exact().unwrap_or_default());
+        }
+        if grpc::is_call(inbound.version, &inbound.headers) {
+            exchange.answer.form = AnswerForm::Grpc;
         }
         let record = &mut exchange.record;
         record.method = Some(inbound.method.clone());
@@ -148,6 +165,7 @@ impl Exchange {
                 request_id: headers::id_value(&request_id),
                 allowed_origin: None,
                 deployment: None,
+                form: AnswerForm::Http,
                 methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
@@ -158,6 +176,7 @@ impl Exchange {
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
             validity: None,
+            answer_end: None,
             usage: None,
             held: Held::default(),
         })
@@ -207,12 +226,28 @@ impl Exchange {
         }
     }
 
-    /// Ready when the answer is to be cut, since what let the caller in is no longer good.
+    /// Ready when the answer is to be cut: it has taken as long as it may, or what let the caller in is no longer good.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if let Some(end) = &mut self.answer_end
+            && end.poll_expired(cx).is_ready()
+        {
+            return Poll::Ready(self.answer_timeout());
+        }
         match (&mut self.validity, &self.served_by) {
             (Some(validity), Some(by)) => validity.poll_ended(cx, &self.worker, by.service()),
             _ => Poll::Pending,
         }
+    }
+
+    fn answer_timeout(&self) -> Error {
+        let limit = self.service().and_then(|service| service.settings.limits.answer).unwrap_or_default();
+        let message = format!("the answer took longer than limits.answer_timeout ({limit:?})");
+        Error::new(Kind::UpstreamTimeout, message)
+    }
+
+    /// Counts the call as a tunnel until the guard is dropped.
+    pub fn start_tunnel(&self) -> Option<InTunnel> {
+        self.service().map(|service| service.metrics(&self.worker.metrics).start_tunnel())
     }
 
     /// The container has answered with `fields`; where its kind of server tells of model and tokens, that is noted.
@@ -277,7 +312,20 @@ impl Exchange {
         self.record.status = status.as_u16();
         self.set_reason(reason);
         self.progress = Progress::Answering;
-        self.answered = Some(Instant::now());
+        let now = Instant::now();
+        self.answered = Some(now);
+        if let Some(limit) = self.service().and_then(|service| service.settings.limits.answer) {
+            let mut end = Deadline::new();
+            end.set(tokio::time::Instant::from_std(now) + limit);
+            self.answer_end = Some(Box::new(end));
+        }
+    }
+
+    /// The replica has answered, and says behind its answer that it failed.
+    pub fn model_failed(&mut self) {
+        if self.record.reason == Reason::Ok {
+            self.set_reason(Reason::ModelError);
+        }
     }
 
     /// The answer is wholly handed over.

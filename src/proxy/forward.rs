@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::upstream::{AttemptOutcome, Balancing, Choice, Deadlines, Replica, stable_hash};
-use crate::wire::Body;
+use crate::wire::{Body, Interim};
 
 use super::context::Exchange;
 use super::retry::{Attempts, Failed, Then};
@@ -22,6 +22,7 @@ pub(super) async fn forward(
     exchange: &mut Exchange,
     (service, deployment): (&Service, &Deployment),
     mut request: Request<Body>,
+    interim: &dyn Interim,
 ) -> Result<Response<Body>, Error> {
     let choice = choice(deployment, request.headers());
     let mut attempts = Attempts::begin(service, &deployment.deadlines, &mut request);
@@ -37,7 +38,8 @@ pub(super) async fn forward(
         exchange.record.replica = Some(Arc::clone(replica.label()));
         exchange.hold_replica(guard);
         let started = Instant::now();
-        let failed = match attempt(worker, &replica, request, attempts.deadlines(), started).await {
+        let waits = (attempts.deadlines(), started);
+        let failed = match attempt(worker, &replica, request, waits, &headers::PassedOn(interim)).await {
             Ok(sent) => {
                 exchange.record.connect = sent.connect;
                 if !attempts.takes_for_failure(sent.response.status()) {
@@ -80,13 +82,13 @@ pub(super) struct Sent {
     pub connect: Option<Duration>,
 }
 
-/// One attempt at `replica`, which hears how it went.
+/// One attempt at `replica`, begun at `started`; the replica hears how it went, and `interim` what it says before its answer.
 pub(super) async fn attempt(
     worker: &Worker,
     replica: &Arc<Replica>,
     mut request: Request<Body>,
-    deadlines: &Deadlines,
-    started: Instant,
+    (deadlines, started): (&Deadlines, Instant),
+    interim: &dyn Interim,
 ) -> Result<Sent, Failed> {
     worker.pools.advance(started);
     let connection = match worker.pools.connection(replica, deadlines).await {
@@ -101,7 +103,7 @@ pub(super) async fn attempt(
         replica.report(AttemptOutcome::Connected);
     }
     headers::set_host(request.headers_mut(), replica.host_header());
-    match connection.send(request, deadlines).await {
+    match connection.send_for(request, deadlines, interim).await {
         Ok(response) => {
             replica.report(AttemptOutcome::Answered(response.status()));
             Ok(Sent { response, connect })
@@ -125,7 +127,7 @@ pub(super) fn request(
     exchange: &Exchange,
     service: &Service,
     path: PathAndQuery,
-    inbound: &mut Inbound,
+    inbound: &mut Inbound<'_>,
 ) -> Request<Body> {
     let mut request = Request::new(std::mem::take(&mut inbound.body));
     *request.method_mut() = inbound.method.clone();

@@ -139,8 +139,10 @@ pub(super) fn copy(
     }
 }
 
-/// Health and description are no model's work; the streams of gRPC have no end that could be waited for.
-fn is_scoring(endpoint: Endpoint, method: &Method) -> bool {
+/// Whether such a call may be copied. Health and description are no model's work; the streams of gRPC have no end that could
+/// be waited for.
+#[must_use]
+pub fn is_scoring(endpoint: Endpoint, method: &Method) -> bool {
     match endpoint {
         Endpoint::Score => true,
         Endpoint::Open(_) => *method == Method::POST,
@@ -200,7 +202,8 @@ impl Copy {
         loop {
             let guard = deployment.replicas.pick(&choice(deployment, request.headers()))?;
             let replica = Arc::clone(guard.replica());
-            let sent = attempt(&self.worker, &replica, request, &deployment.deadlines, Instant::now()).await;
+            let waits = (&deployment.deadlines, Instant::now());
+            let sent = attempt(&self.worker, &replica, request, waits, &()).await;
             let mut answer = match sent {
                 Ok(sent) => sent.response.into_body(),
                 // Ends: each time a pooled connection is used up.

@@ -10,14 +10,16 @@ use http_body::Body as _;
 use crate::catalog::{AtExpiry, Endpoint, Methods, UnknownDeployment};
 use crate::error::{Error, Kind};
 use crate::route::{Host, Target};
-use crate::wire::Body;
+use crate::upstream::Special;
+use crate::wire::{Body, Handshake};
 
-use super::body::{self, Begin};
-use super::context::Exchange;
-use super::forward;
+use super::body::{self, Pace};
+use super::context::{AnswerForm, Exchange};
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, mirror, respond};
+use super::{
+    ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, forward, grpc, mirror, respond,
+};
 
 /// An answer before the gateway's own fields are set.
 pub(super) enum Answer {
@@ -32,7 +34,7 @@ pub(super) async fn run(
     worker: &Rc<Worker>,
     connection: &ConnectionFacts,
     exchange: &mut Exchange,
-    inbound: &mut Inbound,
+    inbound: &mut Inbound<'_>,
 ) -> Result<Answer, Error> {
     let snapshot = worker.snapshot();
     if inbound.method == Method::CONNECT {
@@ -56,22 +58,25 @@ pub(super) async fn run(
         exchange.hold_to(admitted.grant);
     }
     check_sizes(service, inbound)?;
+    let special = special(service, exchange, inbound)?;
     if let Some(rates) = &service.rates {
         rates.take(exchange.caller())?;
     }
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     let path = deployment.paths.upstream(endpoint, &target)?;
-    let wait = take_place((service, deployment), endpoint, exchange, &mut inbound.body).await?;
+    let wait = take_place((service, deployment), exchange, &mut inbound.body).await?;
     let newest = (wait == Wait::Some).then(|| worker.snapshot());
     let deployment = newest.as_ref().map_or(deployment, |newest| as_it_is_now(newest, service, deployment));
     let named = inbound.headers.contains_key(DEPLOYMENT);
     let mut request = forward::request(connection, exchange, service, path, inbound);
-    if service.mirror.is_some() && !named {
+    if let Some(special) = special {
+        request.extensions_mut().insert(special);
+    } else if service.mirror.is_some() && !named {
         let original = mirror::Original { deployment, endpoint, target: &target };
         mirror::copy(worker, exchange, &original, &mut request);
     }
-    let answer = forward::forward(worker, exchange, (service, deployment), request).await?;
+    let answer = forward::forward(worker, exchange, (service, deployment), request, inbound.interim).await?;
     exchange.check_grant()?;
     Ok(Answer::Model(answer))
 }
@@ -120,7 +125,7 @@ fn allow_origin(service: &Service, exchange: &mut Exchange, headers: &HeaderMap)
     }
 }
 
-fn preflight(service: &Service, inbound: &Inbound) -> Option<Response<Body>> {
+fn preflight(service: &Service, inbound: &Inbound<'_>) -> Option<Response<Body>> {
     let cors = service.cors.as_ref()?;
     is_preflight(&inbound.method, &inbound.headers).then(|| respond::preflight(cors))
 }
@@ -149,7 +154,7 @@ pub fn check_method(method: &Method, allowed: Methods) -> Result<(), Error> {
     Err(Error::new(Kind::MethodNotAllowed, message))
 }
 
-fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
+fn check_sizes(service: &Service, inbound: &Inbound<'_>) -> Result<(), Error> {
     let limit = service.settings.limits.header_bytes;
     if inbound.head_bytes > limit {
         let size = inbound.head_bytes;
@@ -165,6 +170,23 @@ fn check_sizes(service: &Service, inbound: &Inbound) -> Result<(), Error> {
             format!("the request body is {size} bytes; this service takes {limit} (limits.body_bytes)"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// What the replica is to know of a call that is more than a request and then an answer.
+fn special(
+    service: &Service,
+    exchange: &Exchange,
+    inbound: &mut Inbound<'_>,
+) -> Result<Option<Special>, Error> {
+    match exchange.answer.form {
+        AnswerForm::Grpc => Ok(Some(grpc::prepare(&mut inbound.headers))),
+        AnswerForm::Http if inbound.websocket && service.settings.websocket => {
+            let handshake = Handshake::of_request(&inbound.headers);
+            let handshake = handshake.map_err(|flaw| Error::new(Kind::Malformed, flaw.0))?;
+            Ok(Some(Special::WebSocket(handshake)))
+        }
+        AnswerForm::Http => Ok(None),
     }
 }
 
@@ -227,7 +249,6 @@ enum Wait {
 /// body does not come; nothing more of it is read while the call waits.
 async fn take_place(
     (service, deployment): (&Service, &Deployment),
-    endpoint: Endpoint,
     exchange: &mut Exchange,
     body: &mut Body,
 ) -> Result<Wait, Error> {
@@ -239,9 +260,11 @@ async fn take_place(
         exchange.record.queue = Some(Duration::ZERO);
         return Err(refused);
     }
-    // In a gRPC stream the server may be the one to begin.
-    let begin = if endpoint == Endpoint::Grpc { Begin::Unawaited } else { Begin::Awaited };
-    body::prepare(body, begin, service, exchange.request_meter()).await?;
+    let pace = match exchange.answer.form {
+        AnswerForm::Http => Pace::Steady,
+        AnswerForm::Grpc => Pace::Free,
+    };
+    body::prepare(body, pace, service, exchange.request_meter()).await?;
     admit(deployment, exchange).await?;
     Ok(Wait::Some)
 }

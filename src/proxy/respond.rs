@@ -13,7 +13,8 @@ use crate::wire::Body;
 use crate::wire::head::HeadError;
 
 use super::body::ResponseBody;
-use super::context::Exchange;
+use super::context::{AnswerForm, Exchange};
+use super::grpc::{self, GrpcStatus};
 use super::headers;
 use super::phases::Answer;
 
@@ -42,7 +43,10 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
             }
             rewrite_status(&exchange, &mut response);
             let status = response.status();
-            let is_error = status.is_client_error() || status.is_server_error();
+            let is_error = status.is_client_error()
+                || status.is_server_error()
+                // Of an answer that is only a head (gRPC's trailers-only form).
+                || grpc::says_failed(response.headers());
             exchange.answer(status, if is_error { Reason::ModelError } else { Reason::Ok });
             response
         }
@@ -57,7 +61,10 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
     let compute_type = rewritten_as(&exchange);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
-    let mut response = refusal(&exchange.record.request_id, error, status);
+    let mut response = match exchange.answer.form {
+        AnswerForm::Http => refusal(&exchange.record.request_id, error, status),
+        AnswerForm::Grpc => grpc::refusal(error, grpc_status_of(error.kind)),
+    };
     if error.kind == Kind::MethodNotAllowed {
         let allowed = HeaderValue::from_static(exchange.answer.methods.as_str());
         response.headers_mut().insert(header::ALLOW, allowed);
@@ -184,14 +191,46 @@ pub const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusC
     }
 }
 
+/// The status of a gRPC call that the gateway refuses: that which gRPC gives the HTTP status
+/// (doc/http-grpc-status-mapping.md), but where a finer one is known (doc/statuscodes.md).
+#[must_use]
+pub(super) const fn grpc_status_of(kind: Kind) -> GrpcStatus {
+    match kind {
+        Kind::Malformed | Kind::BodyBroken | Kind::UpstreamProtocol | Kind::Internal => GrpcStatus::Internal,
+        Kind::TargetTooLong
+        | Kind::HeadersTooLarge
+        | Kind::BodyTooLarge
+        | Kind::QueueFull
+        | Kind::QueueTimeout
+        | Kind::RateLimited => GrpcStatus::ResourceExhausted,
+        Kind::BodyTimeout | Kind::WriteTimeout | Kind::UpstreamTimeout => GrpcStatus::DeadlineExceeded,
+        Kind::MethodNotAllowed | Kind::UnknownService | Kind::UnknownDeployment | Kind::UnknownPath => {
+            GrpcStatus::Unimplemented
+        }
+        Kind::AuthMissing | Kind::AuthInvalid | Kind::AuthExpired => GrpcStatus::Unauthenticated,
+        Kind::Misdirected
+        | Kind::AuthUnavailable
+        | Kind::NoReadyReplica
+        | Kind::ConnectFailed
+        | Kind::UpstreamReset
+        | Kind::Draining => GrpcStatus::Unavailable,
+        Kind::ClientGone => GrpcStatus::Cancelled,
+    }
+}
+
 /// The compute type whose statuses the call's service has; `None`: no service, or `status_mapping: passthrough`.
 fn rewritten_as(exchange: &Exchange) -> Option<ComputeType> {
     let settings = &exchange.service()?.settings;
     (settings.status_mapping == StatusMapping::ComputeType).then_some(settings.compute_type)
 }
 
-/// Rewrites a container's status as the compute type's own front end would.
+/// Rewrites a container's status as the compute type's own front end would. Those front ends know neither tunnels nor
+/// gRPC, whose own status is elsewhere.
 fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
+    let is_plain = exchange.answer.form == AnswerForm::Http && !response.body().is_upgraded();
+    if !is_plain {
+        return;
+    }
     let Some(compute_type) = rewritten_as(exchange) else { return };
     let status = response.status();
     match compute_type {
@@ -210,7 +249,7 @@ fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
 
 /// Fields that tell the client what to do about it. `Retry-After` goes only where a retry can help: the v2 SDK retries
 /// whatever carries it, even a 401.
-fn explain(fields: &mut HeaderMap, error: &Error) {
+pub(super) fn explain(fields: &mut HeaderMap, error: &Error) {
     match error.kind {
         Kind::AuthMissing => {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -108,6 +108,10 @@ impl<'a> Attempts<'a> {
         failed: Failed,
         metrics: &Metrics,
     ) -> Then {
+        let failed = match failed {
+            Failed::Sent(error) => Failed::Sent(self.told_of_all(error)),
+            failed => failed,
+        };
         if self.made >= self.service.settings.retry.attempts {
             return Then::Stands(failed);
         }
@@ -163,6 +167,18 @@ impl<'a> Attempts<'a> {
         self.deadlines.first_byte = left;
         self.deadlines.connect = self.deadlines.connect.min(left);
         Some(kept.request())
+    }
+
+    /// A wait that began with what others had left of it is told as what it is.
+    fn told_of_all(&self, error: Error) -> Error {
+        if error.kind != Kind::UpstreamTimeout || self.sent.is_none() {
+            return error;
+        }
+        let (limit, made) = (self.whole, self.made);
+        let message = format!(
+            "the replicas did not answer within limits.scoring_timeout ({limit:?}), over {made} attempts"
+        );
+        Error { message: message.into(), ..error }
     }
 
     fn has_untried(&self, all: &ReplicaSet) -> bool {

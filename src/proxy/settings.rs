@@ -35,6 +35,9 @@ pub struct ServiceSettings {
     pub auth: AuthSettings,
     /// What becomes of an answer under way when the credential that began it ends.
     pub at_expiry: AtExpiry,
+    /// Whether a WebSocket handshake is passed on, and with it a tunnel opened when the replica agrees; else it is an
+    /// ordinary GET.
+    pub websocket: bool,
     /// Sizes and waits on the client.
     pub limits: Limits,
     /// Whether statuses are rewritten.

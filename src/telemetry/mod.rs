@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use std::{fmt, io};
 
-pub use metrics::{InFlight, Metrics, ServiceMetrics};
+pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{Privacy, TelemetrySettings};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 

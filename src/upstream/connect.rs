@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::replica::Replica;
 use super::settings::{ReplicaProtocol, ReplicaTls};
 use crate::error::{Error, Kind};
+use crate::wire::Duplex;
 
 /// Bytes to and from a replica.
 #[derive(Debug)]
@@ -153,6 +154,17 @@ impl Io {
         // The socket does not block.
         let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Duplex for Io {
+    fn abort(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // Fails on a socket that is gone already, which is as good.
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 

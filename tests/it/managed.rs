@@ -58,11 +58,13 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         opens: Arc::default(),
         auth,
         at_expiry: AtExpiry::Finish,
+        websocket: false,
         limits: Limits {
             body_bytes: 1 << 20,
             header_bytes: 1 << 14,
             request_body: minute,
             response_write: minute,
+            answer: None,
             rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,

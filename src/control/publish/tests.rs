@@ -55,11 +55,13 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             secondary: Some(digest(2 * number + 1)),
         }),
         at_expiry: AtExpiry::Finish,
+        websocket: false,
         limits: Limits {
             body_bytes: 1 << 20,
             header_bytes: 1 << 14,
             request_body: seconds,
             response_write: seconds,
+            answer: None,
             rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,

@@ -22,6 +22,7 @@ mod duration;
 mod endpoint;
 mod fields;
 mod place;
+mod probe;
 mod query;
 mod reply;
 mod target;

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::{balancing, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, Origin, PathsSpec, Profile, Provenance, RateSpec,
-    RetrySpec, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, NamesSpec, Origin, PathsSpec, Profile, Protocol,
+    Provenance, RateSpec, RetrySpec, ServiceEntry, ServiceSpec,
 };
 use crate::limit::{DeploymentLimits, QueueLength, RateSettings};
 use crate::proxy::{DeploymentSettings, EndpointPaths, MirrorSettings, ServiceSettings};
-use crate::upstream::RetrySettings;
+use crate::upstream::{NamesSettings, ReplicaProtocol, RetrySettings};
 
 /// The entry that `settings` would have been made from.
 pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Provenance) -> ServiceEntry {
@@ -22,14 +23,17 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         auth: Some(auth_mode(&settings.auth)),
         at_expiry: settings.at_expiry,
         status_mapping: settings.status_mapping,
+        websocket: settings.websocket,
         profile: settings.opens.profile,
         score_paths: settings.opens.score_paths.iter().map(ToString::to_string).collect(),
+        grpc: settings.opens.grpc.iter().map(ToString::to_string).collect(),
         retry: retry(&settings.retry),
         unknown_deployment: settings.split.unknown,
         sticky_header: settings.split.sticky.as_ref().map(ToString::to_string),
         mirror: settings.split.mirror.as_ref().map(mirror),
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
+            answer_timeout_ms: settings.limits.answer.and_then(millis),
             rate: settings.limits.rates.service.map(rate),
             rate_per_principal: settings.limits.rates.per_principal.map(rate),
             ..limits.map(self::limits).unwrap_or_default()
@@ -83,24 +87,38 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
         let scheme = if replica.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", replica.origin)
     });
+    let names = settings.names != NamesSettings::default();
     let has_own_paths = settings.paths != EndpointPaths::of_profile(profile);
     let paths = || PathsSpec {
         score: settings.paths.score.as_ref().map(ToString::to_string),
         swagger: settings.paths.swagger.as_ref().map(ToString::to_string),
         health: Some(settings.paths.health.to_string()),
     };
-    DeploymentSpec {
+    let mut spec = DeploymentSpec {
         traffic: settings.traffic,
         replicas: replicas.collect(),
+        protocol: settings.replicas.first().map_or(Protocol::H1, |first| match first.protocol {
+            ReplicaProtocol::H1 => Protocol::H1,
+            ReplicaProtocol::H2 => Protocol::H2,
+        }),
         paths: has_own_paths.then(paths),
+        health: settings.health.as_ref().map(|health| health::health_spec(health, &settings.paths)),
+        names: names
+            .then(|| NamesSpec { refresh_ms: u64::try_from(settings.names.refresh.as_millis()).ok() }),
         ..DeploymentSpec::default()
-    }
+    };
+    balancing::ask_for(&mut spec, &settings.balancing);
+    spec
+}
+
+fn millis(wait: Duration) -> Option<u64> {
+    u64::try_from(wait.as_millis()).ok()
 }
 
 fn limits(limits: DeploymentLimits) -> LimitsSpec {
-    let millis = |wait: Duration| u64::try_from(wait.as_millis()).ok();
     LimitsSpec {
         body_bytes: None,
+        answer_timeout_ms: None,
         scoring_timeout_ms: millis(limits.upstream.first_byte),
         idle_timeout_ms: millis(limits.upstream.idle),
         concurrent_requests_per_replica: limits.admission.per_replica,
@@ -139,6 +157,9 @@ mod tests {
             "retry": {"attempts": 2, "replay": "always", "body_bytes": 8, "budget": 30, "statuses": [503]},
             "unknown_deployment": "ignore",
             "sticky_header": "x-session-id",
+            "profile": "openai",
+            "score_paths": ["/explain"],
+            "grpc": ["acme.v1.Scorer"],
             "mirror": {"deployment": "green", "percent": 10, "body_bytes": 9, "concurrent": 2},
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
@@ -147,9 +168,9 @@ mod tests {
                 "rate_per_principal": {"requests_per_second": 0.3, "burst": 1},
             },
             "deployments": {
-                "blue": {"traffic": 90, "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},
+                "blue": {"traffic": 90, "protocol": "h2", "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},
                 "green": {
-                    "traffic": 10, "replicas": ["http://green:80"],
+                    "traffic": 10, "protocol": "h2", "replicas": ["http://green:80"],
                     "paths": {"score": "/invocations", "swagger": "/swagger.json", "health": "/ping"},
                 },
             },

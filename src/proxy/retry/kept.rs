@@ -81,6 +81,7 @@ impl Kept {
         head.method.clone_from(request.method());
         head.uri.clone_from(request.uri());
         head.headers.clone_from(request.headers());
+        head.extensions.clone_from(request.extensions());
         Some(Self { head, body })
     }
 

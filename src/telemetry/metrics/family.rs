@@ -45,7 +45,13 @@ families! {
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
+    TUNNELS = "scoregate_tunnels" ["service"]
+        "WebSockets that are open; each is a call in flight as well.";
 
+    REPLICAS = "scoregate_replicas" ["service", "deployment", "state"]
+        "Replicas by what they get: ready, slow_start (part of their share), ejected, starting or not_ready (nothing).";
+    REPLICA_EJECTIONS = "scoregate_replica_ejections_total" ["service", "deployment"]
+        "Times that a replica was left out since its attempts failed.";
     ADMISSION_SLOTS = "scoregate_admission_slots" ["service"]
         "Calls that the deployments with concurrent_requests_per_replica take at once, by the replicas that serve now; absent without such a limit.";
     ADMISSION_BUSY = "scoregate_admission_busy" ["service"]

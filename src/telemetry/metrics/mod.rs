@@ -13,6 +13,7 @@ mod histogram;
 mod limits;
 mod listener;
 mod process;
+mod replicas;
 mod service;
 mod services;
 
@@ -28,7 +29,8 @@ pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
-pub use service::{InFlight, ServiceMetrics};
+pub use replicas::ReplicaReading;
+pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
@@ -38,6 +40,7 @@ use control::KeySetCollector;
 use family::Samples;
 use limits::LimitCollector;
 use listener::ListenerFamilies;
+use replicas::ReplicaCollector;
 use service::ServiceSamples;
 use services::Services;
 
@@ -142,6 +145,13 @@ impl Metrics {
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 
+    /// From now on shows replicas as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_replicas(&self, read: impl Fn() -> Vec<ReplicaReading> + Send + Sync + 'static) {
+        let collector = ReplicaCollector::new(read);
+        self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
     /// From now on shows the limits of services as `read` finds them at each scrape. To be called once.
     #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
     pub fn show_limits(&self, read: impl Fn() -> Vec<LimitReading> + Send + Sync + 'static) {
@@ -190,6 +200,7 @@ impl CountedCollector {
             family::TOKENS,
             family::USAGE_UNREAD,
             family::IN_FLIGHT,
+            family::TUNNELS,
             family::RETRIES,
             family::RETRY_BUDGET_EXHAUSTED,
             family::MIRRORED,
@@ -259,6 +270,10 @@ mod tests {
         metrics.health().probed("iris", "blue", ProbeOutcome::Passed);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
+        });
+        metrics.show_replicas(|| {
+            let (service, deployment) = ("iris".into(), "blue".into());
+            vec![ReplicaReading { service, deployment, states: vec![("ready", 1)], ejections: 0 }]
         });
         metrics.show_limits(|| {
             let load = Some(LoadReading { slots: 2, busy: 1, waiting: 0 });

@@ -45,6 +45,7 @@ struct Block {
     completion_tokens: AtomicU64,
     usage_unread: AtomicU64,
     in_flight: AtomicU64,
+    tunnels: AtomicU64,
     delivery: Delivery,
 }
 
@@ -75,6 +76,9 @@ enum Code {
 
 /// A call that has begun and not ended, as long as it lives.
 pub struct InFlight(Arc<Block>);
+
+/// A call that has become a tunnel, as long as it lives.
+pub struct InTunnel(Arc<Block>);
 
 impl ServiceMetrics {
     pub(super) fn new(service: Arc<str>, compute_type: Option<ComputeType>) -> Self {
@@ -108,6 +112,7 @@ impl ServiceMetrics {
                 (&block.completion_tokens, &theirs.completion_tokens),
                 (&block.usage_unread, &theirs.usage_unread),
                 (&block.in_flight, &theirs.in_flight),
+                (&block.tunnels, &theirs.tunnels),
             ] {
                 ours.fetch_add(theirs.load(Relaxed), Relaxed);
             }
@@ -125,6 +130,14 @@ impl ServiceMetrics {
         let block = self.block();
         block.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(block))
+    }
+
+    /// Counts a call as a tunnel, until the guard is dropped.
+    #[must_use]
+    pub fn start_tunnel(&self) -> InTunnel {
+        let block = self.block();
+        block.tunnels.fetch_add(1, Relaxed);
+        InTunnel(Arc::clone(block))
     }
 
     /// Counts an attempt after one that failed.
@@ -254,6 +267,12 @@ impl Drop for InFlight {
     }
 }
 
+impl Drop for InTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The families of all services.
 pub(super) struct ServiceSamples {
     requests: Samples,
@@ -266,6 +285,7 @@ pub(super) struct ServiceSamples {
     tokens: Samples,
     usage_unread: Samples,
     in_flight: Samples,
+    tunnels: Samples,
     delivery: DeliverySamples,
 }
 
@@ -282,6 +302,7 @@ impl ServiceSamples {
             tokens: Samples::of_counter(family::TOKENS),
             usage_unread: Samples::of_counter(family::USAGE_UNREAD),
             in_flight: Samples::of_gauge(family::IN_FLIGHT),
+            tunnels: Samples::of_gauge(family::TUNNELS),
             delivery: DeliverySamples::new(),
         }
     }
@@ -306,6 +327,7 @@ impl ServiceSamples {
         self.response_bytes.add(&labels, sum(|block| &block.response_bytes));
         self.attempts.add(&labels, sum(|block| &block.attempts));
         self.in_flight.add(&labels, sum(|block| &block.in_flight));
+        self.tunnels.add(&labels, sum(|block| &block.tunnels));
         self.delivery.add(&service.service, service.present_blocks().map(|block| &block.delivery));
         // Most services have no tokens: they get no series.
         let (prompt, completion) = (sum(|block| &block.prompt_tokens), sum(|block| &block.completion_tokens));
@@ -331,6 +353,7 @@ impl ServiceSamples {
             self.tokens,
             self.usage_unread,
             self.in_flight,
+            self.tunnels,
         ];
         own.map(Samples::into_family).into_iter().chain(self.delivery.into_families()).collect()
     }

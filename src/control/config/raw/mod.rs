@@ -3,6 +3,7 @@
 //! Every field is optional here, so that one load finds all that is missing; what must be there is said by `required` of
 //! the schema and by `resolve`. The docs are the descriptions of the published JSON Schema.
 
+mod balancing;
 mod gateway;
 mod health;
 mod listener;
@@ -21,6 +22,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::decode::At;
+pub(super) use balancing::{RawBalancing, RawEjection, RawEjections};
 pub(super) use gateway::{
     RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
     RawWorkspace,

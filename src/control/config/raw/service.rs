@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::balancing::{RawBalancing, RawEjection};
 use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use super::rate::RawRate;
@@ -53,6 +54,8 @@ pub(in super::super) struct RawService {
     pub grpc: Vec<At<String>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
+    /// `true` passes WebSocket handshakes (RFC 6455, HTTP/1.1) on to the replicas; without it they are ordinary GETs.
+    pub websocket: At<bool>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
     /// How calls are tried again.
@@ -205,12 +208,15 @@ pub(in super::super) struct RawLimits {
     pub connect_timeout: At<RawDuration>,
     /// Longest wait from the last byte of the request to the first byte of the answer, 1ms to 24h.
     pub scoring_timeout: At<RawDuration>,
-    /// Longest pause between two pieces of the answer, 1ms to 24h.
+    /// Longest pause between two pieces of the answer, 1ms to 24h; in WebSockets and gRPC, longest silence of both sides.
     pub idle_timeout: At<RawDuration>,
     /// Longest wait for the next piece of the request body, 1ms to 1h.
     pub request_body_timeout: At<RawDuration>,
     /// Longest wait for the client to take the next piece of the answer, 1ms to 1h.
     pub response_write_timeout: At<RawDuration>,
+    /// Longest time from the head of an answer (or from a WebSocket's 101) to its end, 1ms to 7d. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout: Option<At<RawDuration>>,
     /// Calls at once per replica, 1 to 1000000. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<At<u32>>,
@@ -241,6 +247,7 @@ impl Default for RawLimits {
             idle_timeout: duration(replica.upstream.idle),
             request_body_timeout: duration(client.request_body),
             response_write_timeout: duration(client.response_write),
+            answer_timeout: client.answer.map(duration),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
             queue_length: None,
@@ -267,6 +274,14 @@ pub(in super::super) struct RawDeployment {
     pub default: At<bool>,
     /// URLs such as `http://127.0.0.1:5001`: scheme, host and port; at least one.
     pub replicas: Vec<At<String>>,
+    /// Who gets the next call: `least_busy` (the less busy of two replicas drawn at random), `round_robin`, or
+    /// `{hash: HEADER}`: calls with the same value of the header go to the same replica as long as it can take them.
+    pub balancing: At<RawBalancing>,
+    /// How long a replica that comes (back) beside others takes to get its full share of the calls, 0s to 1h. Default: 0s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<At<RawDuration>>,
+    /// When failing replicas are left out for a while; `off`: never.
+    pub ejection: At<RawEjection>,
     /// The container's own paths.
     pub paths: At<RawPaths>,
     /// HTTP version spoken to the replicas.

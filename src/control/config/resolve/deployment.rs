@@ -10,9 +10,7 @@ use crate::catalog::Profile;
 use crate::limit::DeploymentLimits;
 use crate::proxy::DeploymentSettings;
 use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
-use crate::upstream::{
-    self, BalancingSettings, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl,
-};
+use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
 
 impl Resolver<'_> {
     /// The deployments of a service, each with the service's `limits`.
@@ -107,7 +105,7 @@ impl Resolver<'_> {
         let replicas = self.replicas(raw);
         let health = self.health(raw, &paths).map(Arc::new);
         let names = self.names(&raw.names);
-        let balancing = BalancingSettings::default();
+        let balancing = self.balancing(raw);
         Some(DeploymentSettings { name: name?, traffic, limits, replicas, balancing, paths, health, names })
     }
 

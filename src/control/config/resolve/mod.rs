@@ -2,6 +2,7 @@
 //! field. What is wrong goes to the [`Report`]; nothing here ends at the first problem.
 
 mod auth;
+mod balancing;
 mod deployment;
 mod field;
 mod gateway;

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::super::decode::At;
 use super::super::document::PlaceId;
-use super::super::raw::{Raw, RawCors, RawLimits, RawService};
+use super::super::raw::{Raw, RawCors, RawLimits, RawProtocol, RawService};
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use super::field::Taken;
@@ -71,6 +71,7 @@ impl Resolver<'_> {
             opens,
             auth: auth?,
             at_expiry: AtExpiry::Finish,
+            websocket: self.websocket(raw),
             limits,
             status_mapping: raw.status_mapping.value.into(),
             cors,
@@ -92,6 +93,7 @@ impl Resolver<'_> {
 
     fn limits(&mut self, raw: &RawLimits, compute_type: Option<ComputeType>) -> (Limits, DeploymentLimits) {
         let header_bytes = self.size(&raw.header_bytes, sizes(Limits::HEADER_BYTES));
+        let answer = raw.answer_timeout.as_ref();
         let per_replica = raw.concurrent_requests_per_replica.as_ref();
         let queue_length = raw.queue_length.as_ref();
         let queue_length = match queue_length.map(|field| self.number(field, DeploymentLimits::QUEUE_LENGTH))
@@ -104,6 +106,7 @@ impl Resolver<'_> {
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             request_body: self.duration(&raw.request_body_timeout, durations(Limits::WAITS)),
             response_write: self.duration(&raw.response_write_timeout, durations(Limits::WAITS)),
+            answer: answer.map(|field| self.duration(field, durations(Limits::ANSWER))),
             rates: self.rates(raw),
         };
         let of_deployments = DeploymentLimits {
@@ -120,6 +123,19 @@ impl Resolver<'_> {
             },
         };
         (limits, of_deployments)
+    }
+
+    /// A tunnel is one connection on both legs, which HTTP/2 replicas do not give.
+    fn websocket(&mut self, raw: &RawService) -> bool {
+        let deployments = raw.deployments.iter();
+        let shared = deployments.map(|deployment| &deployment.protocol);
+        if raw.websocket.value
+            && let Some(h2) = shared.into_iter().find(|protocol| matches!(protocol.value, RawProtocol::H2))
+        {
+            self.report
+                .error(h2.at, "a service with websocket: true needs replicas of protocol h1; change one");
+        }
+        raw.websocket.value
     }
 
     fn cors(&mut self, raw: &At<RawCors>) -> CorsSettings {
