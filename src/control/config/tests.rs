@@ -5,6 +5,7 @@ mod delivery;
 mod health;
 mod management;
 mod profiles;
+mod rates;
 
 use std::collections::BTreeMap;
 use std::fs;

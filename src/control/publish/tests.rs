@@ -7,7 +7,9 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
+use crate::limit::{
+    AdmissionSettings, ChosenBy, DeploymentLimits, Limits, PrincipalId, QueueLength, RateLimits, RateSettings,
+};
 use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
 use crate::upstream::{
     BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
@@ -134,6 +136,37 @@ fn what_has_not_changed_is_carried_over_and_what_has_keeps_its_counts() {
     changed.auth = AuthSettings::None;
     publisher.apply(upsert([changed])).unwrap();
     assert!(!Arc::ptr_eq(&new.authenticator, &service(&publisher, "rose").authenticator));
+}
+
+#[test]
+fn limits_change_in_the_place_that_calls_are_counted_in() {
+    let publisher = publisher(&config(&[]));
+    let rate = RateSettings::new(0.001, Some(1));
+    let mut settings = managed("iris", 1);
+    settings.limits.rates = RateLimits { service: Some(rate), per_principal: None };
+    publisher.apply(upsert([settings.clone()])).unwrap();
+    let before = service(&publisher, "iris");
+    let admission = Arc::clone(&before.deployments[0].admission);
+    let held: Vec<_> = (0..4).map(|_| admission.try_admit().unwrap()).collect();
+    let caller = PrincipalId::of(&"ann");
+    before.rates.as_ref().unwrap().take(caller).unwrap();
+
+    // What cannot be published changes no limit, though it was built.
+    settings.deployments[0].limits.admission.per_replica = Some(5);
+    let nameless =
+        TokenSettings { issuer: "me".into(), keys: vec![], leeway: Duration::ZERO, revoked: Arc::default() };
+    let bad = ServiceSettings { auth: AuthSettings::Token(Arc::new(nameless)), ..managed("wine", 3) };
+    publisher.apply(upsert([settings.clone(), bad])).unwrap_err();
+    assert_eq!((admission.per_replica(), admission.try_admit().is_some()), (Some(4), false));
+
+    publisher.apply(upsert([settings])).unwrap();
+    let after = service(&publisher, "iris");
+    assert!(Arc::ptr_eq(&admission, &after.deployments[0].admission));
+    assert_eq!(admission.per_replica(), Some(5));
+    let fifth = admission.try_admit();
+    assert!(fifth.is_some() && admission.try_admit().is_none(), "the four are counted still");
+    assert!(after.rates.as_ref().unwrap().take(caller).is_err(), "what was used of a rate is used still");
+    drop(held);
 }
 
 #[test]

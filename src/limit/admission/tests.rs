@@ -331,3 +331,68 @@ async fn crowd(
     }
     while under_way.next().await.is_some() {}
 }
+
+/// What admission costs; to be read, not judged: `cargo test --release --lib -- --ignored --nocapture price_of_admission`.
+/// "handed over": from the moment in which a call gives its place up to the moment in which the next one runs with it,
+/// while 64 others wait on two threads; "at rest" with threads that sleep meanwhile, as a slow model leaves them.
+#[test]
+#[ignore = "a measurement"]
+fn price_of_admission() {
+    let admission = admission(Some(32), 1000);
+    let start = std::time::Instant::now();
+    const TIMES: u32 = 1_000_000;
+    for _ in 0..TIMES {
+        drop(std::hint::black_box(admission.try_admit()));
+    }
+    eprintln!("a place that is free, taken and left: {} ns", (start.elapsed() / TIMES).as_nanos());
+    for (name, hold, rounds) in [("busy", Duration::ZERO, 200), ("at rest", Duration::from_millis(1), 20)] {
+        let mut times = handovers(hold, rounds);
+        times.sort_unstable();
+        let at = |share: usize| times[(times.len() - 1) * share / 1000];
+        eprintln!(
+            "handed over, {name}: {} times, p50 {:?}, p99 {:?}, p99.9 {:?}",
+            times.len(),
+            at(500),
+            at(990),
+            at(999)
+        );
+    }
+}
+
+/// How long handing one place over takes, with 64 calls waiting for it.
+fn handovers(hold: Duration, rounds: usize) -> Vec<Duration> {
+    const WAITING: usize = 64;
+    let patient = AdmissionSettings { queue_wait: Duration::from_secs(600), ..settings(Some(1), 1000) };
+    let admission = Arc::new(Admission::new(patient, 1));
+    let given_up = Mutex::new(None::<std::time::Instant>);
+    let (admission, given_up) = (&admission, &given_up);
+    let worker = move |thread: usize| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let calls = (0..=WAITING / 2).map(|number| async move {
+            let principal = PrincipalId::of(&((thread + number) % 8));
+            let mut times = Vec::with_capacity(rounds);
+            for _ in 0..rounds {
+                let permit = admission.admit(principal).await.unwrap();
+                if let Some(at) = given_up.lock().unwrap().take() {
+                    times.push(at.elapsed());
+                }
+                if hold.is_zero() {
+                    tokio::task::yield_now().await;
+                } else {
+                    tokio::time::sleep(hold).await;
+                }
+                // Only while as many wait as are to.
+                if load(admission).2 >= WAITING - 2 {
+                    *given_up.lock().unwrap() = Some(std::time::Instant::now());
+                }
+                drop(permit);
+            }
+            times
+        });
+        runtime.block_on(futures_util::future::join_all(calls)).concat()
+    };
+    std::thread::scope(|scope| {
+        let threads = [scope.spawn(move || worker(0)), scope.spawn(move || worker(1))];
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}

@@ -325,6 +325,34 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_refused_by_azures_default_is_told_so() {
+        let chosen_by = |limit: u32, azure: Value| {
+            let mut spec = with("limits", json!({"concurrent_requests_per_replica": limit}));
+            spec["deployments"]["blue"]["azure"] = azure;
+            project_json(spec).unwrap().deployments[0].limits.admission.chosen_by
+        };
+        assert_eq!(chosen_by(1, json!({"sku": {}})), ChosenBy::Azure);
+        assert_eq!(chosen_by(2, json!({"sku": {}})), ChosenBy::Owner, "not the default");
+        assert_eq!(chosen_by(1, json!({})), ChosenBy::Owner, "not made by a client of Azure's");
+    }
+
+    #[test]
+    fn rates_and_queue_are_as_asked_for_or_as_the_compute_type_has_them() {
+        let limits = json!({
+            "rate": {"requests_per_second": 0.5},
+            "rate_per_principal": {"requests_per_second": 10, "burst": 20},
+            "queue_length": 7,
+        });
+        let settings = project_json(with("limits", limits)).unwrap();
+        let rates = settings.limits.rates;
+        assert_eq!(rates.service, Some(RateSettings::new(0.5, Some(1))));
+        assert_eq!(rates.per_principal, Some(RateSettings::new(10.0, Some(20))));
+        assert_eq!(settings.deployments[0].limits.admission.queue_length, QueueLength::Fixed(7));
+        let managed = project_json(with("compute_type", json!("Managed"))).unwrap();
+        assert_eq!(managed.deployments[0].limits.admission.queue_length, QueueLength::AsPlaces);
+    }
+
+    #[test]
     fn what_is_out_of_bounds_is_named_by_its_field() {
         for (field, value) in [
             ("limits.body_bytes", json!(0)),
