@@ -93,8 +93,6 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
             health: None,
             names: NamesSettings::default(),
             paths: EndpointPaths::default(),
-            health: None,
-            names: NamesSettings::default(),
         }],
     }
 }

@@ -88,8 +88,6 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
             health: None,
             names: NamesSettings::default(),
             paths: EndpointPaths::default(),
-            health: None,
-            names: NamesSettings::default(),
         }],
     }
 }
