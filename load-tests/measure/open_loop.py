@@ -58,6 +58,7 @@ class Callers:
         self.trust = {protocol: trust(target.certificate, protocol) for protocol in (HTTP1, HTTP2)}
         self.resting = []
         self.shared = []
+        self.opening = []
         self.every = set()
         self.calls = 0
         self.under_way = 0
@@ -118,26 +119,20 @@ class Callers:
 
     async def share(self):
         """The HTTP/2 connection with the fewest calls on it, or one more if all are full."""
-        self.shared = [it for it in self.shared if isinstance(it, asyncio.Future) or it.open]
-        ready = [it for it in self.shared if not isinstance(it, asyncio.Future) and it.room(len(self.body))]
-        opening = [it for it in self.shared if isinstance(it, asyncio.Future)]
-        if ready and (len(self.shared) >= FEWEST_H2_CONNECTIONS or opening):
-            best = min(ready, key=lambda it: it.taken)
-        elif opening:
-            best = await asyncio.shield(opening[0])
-            if not best.room(len(self.body)):
-                return await self.share()
-        else:
-            promise = asyncio.ensure_future(self.connect(HTTP2, http2().Http2))
-            self.shared.append(promise)
-            try:
-                best = await asyncio.shield(promise)
-            except BaseException:
-                self.shared.remove(promise)
-                raise
-            self.shared[self.shared.index(promise)] = best
-        best.taken += 1
-        return best
+        while True:
+            opened = [it for it in self.opening if it.done()]
+            self.opening = [it for it in self.opening if not it.done()]
+            self.shared += [it.result() for it in opened if not it.cancelled() and not it.exception()]
+            self.shared = [it for it in self.shared if it.open]
+            ready = [it for it in self.shared if it.room(len(self.body))]
+            if ready and len(self.shared) + len(self.opening) >= FEWEST_H2_CONNECTIONS:
+                best = min(ready, key=lambda it: it.taken)
+                best.taken += 1
+                return best
+            if not self.opening:
+                self.opening.append(asyncio.ensure_future(self.connect(HTTP2, http2().Http2)))
+            # Fails for all who wait for it.
+            await asyncio.shield(self.opening[0])
 
     async def connect(self, protocol, kind):
         _, connection = await asyncio.get_running_loop().create_connection(

@@ -52,7 +52,7 @@ class Server:
         assert self.process.poll() is None, self.log.read_text()
         try:
             return requests.get(self.url + self.path, timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def kill(self):
