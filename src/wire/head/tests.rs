@@ -474,7 +474,7 @@ fn a_websocket_handshake_is_told_by_all_of_its_marks() {
     ] {
         assert!(!is(&wire).websocket, "{wire}");
     }
-    assert!(response(&format!("HTTP/1.1 101 S\r\n{UPGRADE}\r\n")).unwrap().unwrap().websocket);
+    assert!(response(format!("HTTP/1.1 101 S\r\n{UPGRADE}\r\n")).unwrap().unwrap().websocket);
     assert!(!response("HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n").unwrap().unwrap().websocket);
 }
 
