@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::lifecycle;
 use crate::route::{Split, Target};
 use crate::telemetry::metrics::Mirrored;
+use crate::upstream::Special;
 use crate::wire::Body;
 
 use super::context::Exchange;
@@ -98,7 +99,9 @@ pub(super) fn copy(
     let Some((snapshot, place_of_service)) = exchange.served_by() else { return };
     let service = &snapshot.services[place_of_service];
     let Some(mirror) = &service.mirror else { return };
-    if !is_scoring(original.endpoint, request.method()) {
+    // A call that is special, such as a WebSocket's, is a conversation: nobody could hold up the copy's end of it.
+    let is_special = request.extensions().get::<Special>().is_some();
+    if is_special || !is_scoring(original.endpoint, request.method()) {
         return;
     }
     let mut all = service.deployments.iter();

@@ -82,6 +82,7 @@ impl Kept {
         head.uri.clone_from(request.uri());
         head.headers.clone_from(request.headers());
         head.extensions.clone_from(request.extensions());
+        head.extensions.clone_from(request.extensions());
         Some(Self { head, body })
     }
 

@@ -14,7 +14,7 @@ fn with(replicas: &[SocketAddr], more: &str) -> String {
         "  - name: iris
     compute_type: AKS
     keys: {{ primary: {{ file: primary.key }} }}
-    deployments: [ {{ name: blue, replicas: [{}] }} ]
+    deployments: [ {{ name: blue, ejection: {{ time: 1s }}, replicas: [{}] }} ]
 {more}
 ",
         replicas.join(", ")
