@@ -84,6 +84,12 @@ impl Reason {
         Self::Internal,
     ];
 
+    /// The reason of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// The word of the contract, such as `queue_full`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

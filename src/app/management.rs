@@ -26,6 +26,7 @@ use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::StoreState;
+use crate::telemetry::reader::RecordLog;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
 
@@ -170,6 +171,7 @@ fn told(
         activity_retention: settings.activity_retention,
         bootstrap_token: settings.bootstrap_token.clone(),
         credentials,
+        records: config.telemetry.record_file.clone().map(RecordLog::new),
         backup_folder: Some(settings.store.path.clone()),
     }
 }

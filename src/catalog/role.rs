@@ -51,6 +51,8 @@ pub enum Action {
     ModelRead,
     /// See metrics.
     MetricsRead,
+    /// See the records of calls.
+    RecordsRead,
     /// See the activity log.
     ActivityRead,
     /// See who has which role.
@@ -81,7 +83,7 @@ pub enum Action {
 
 impl Action {
     /// All, in the order of their declaration.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::WorkspaceRead,
         Self::WorkspaceWrite,
         Self::WorkspaceDelete,
@@ -103,6 +105,7 @@ impl Action {
         Self::Score,
         Self::ModelRead,
         Self::MetricsRead,
+        Self::RecordsRead,
         Self::ActivityRead,
         Self::RoleAssignmentRead,
         Self::RoleAssignmentWrite,
@@ -153,6 +156,7 @@ impl Action {
             Self::Score => "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/score/action",
             Self::ModelRead => "Microsoft.MachineLearningServices/workspaces/models/read",
             Self::MetricsRead => "Microsoft.Insights/metrics/read",
+            Self::RecordsRead => "Microsoft.Insights/Logs/Read",
             Self::ActivityRead => "Microsoft.Insights/eventtypes/values/read",
             Self::RoleAssignmentRead => "Microsoft.Authorization/roleAssignments/read",
             Self::RoleAssignmentWrite => "Microsoft.Authorization/roleAssignments/write",
@@ -322,6 +326,7 @@ impl BuiltInRole {
                 Action::Score,
                 Action::ModelRead,
                 Action::MetricsRead,
+                Action::RecordsRead,
                 Action::ActivityRead,
                 Action::RoleAssignmentRead,
                 Action::RoleDefinitionRead,

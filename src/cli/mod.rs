@@ -8,10 +8,12 @@ mod demo;
 mod explain;
 mod log;
 mod manage;
+mod records;
 mod run;
 mod schema;
 mod store;
 mod tokens;
+mod top;
 mod version;
 
 use std::io::Write as _;
@@ -65,6 +67,10 @@ enum Command {
     Roles(Managed<manage::RolesCommand>),
     /// What was done through the management API, by whom
     Activity(Managed<manage::ActivityCommand>),
+    /// Records of calls: of a running gateway, or (with --file) in its record file
+    Records(Managed<records::RecordsCommand>),
+    /// What a running gateway does at the moment, per service, refreshed in place
+    Top(top::Top),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -145,6 +151,8 @@ impl Cli {
             },
             Command::Roles(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
             Command::Activity(it) => it.target.session(&mut out).and_then(|on| it.command.run(on)),
+            Command::Records(it) => records::run(&it.command, &it.target, &mut out),
+            Command::Top(it) => top::run(&it, &mut out),
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "scoregate", &mut out);
                 Ok(ExitCode::SUCCESS)

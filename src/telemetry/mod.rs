@@ -7,6 +7,7 @@ mod counter;
 mod encode;
 mod export;
 pub mod metrics;
+pub mod reader;
 pub mod record;
 mod settings;
 mod sink;

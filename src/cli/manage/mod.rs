@@ -10,6 +10,7 @@ mod keys;
 mod login;
 mod output;
 mod profile;
+mod records;
 mod roles;
 mod services;
 mod store;
@@ -28,14 +29,13 @@ pub(super) use activity::ActivityCommand;
 pub(super) use deployments::DeploymentsCommand;
 pub(super) use keys::KeysCommand;
 pub(super) use login::{Login, run as login};
-pub(super) use output::Format;
+pub(super) use output::{Column, Format, Output, cell};
 pub(super) use roles::RolesCommand;
 pub(super) use services::ServicesCommand;
 pub(super) use tokens::ManagedTokensCommand;
 pub(super) use workspaces::WorkspacesCommand;
 
 use api::{Api, Call};
-use output::Output;
 use profile::Profile;
 
 /// Which gateway, as whom, and how to show what it says.

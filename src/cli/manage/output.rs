@@ -16,10 +16,10 @@ pub(in super::super) enum Format {
 }
 
 /// A column: its head, and where its value is in an item (a JSON pointer, RFC 6901).
-pub(super) type Column = (&'static str, &'static str);
+pub(in super::super) type Column = (&'static str, &'static str);
 
 /// Where and how a command shows what it got.
-pub(super) struct Output<'a> {
+pub(in super::super) struct Output<'a> {
     format: Format,
     out: &'a mut dyn Write,
 }
@@ -77,7 +77,7 @@ impl<'a> Output<'a> {
 }
 
 /// A value in one cell. Control characters cannot play with the terminal.
-fn cell(value: Option<&Value>) -> String {
+pub(in super::super) fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => return String::new(),
         Some(Value::String(text)) => text.clone(),

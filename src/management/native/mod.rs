@@ -9,6 +9,7 @@ mod openapi;
 mod operate;
 mod principals;
 mod problem;
+mod records;
 mod roles;
 mod route;
 mod secret;
@@ -53,6 +54,7 @@ fn table() -> Vec<Route> {
         roles::routes(),
         principals::routes(),
         operate::routes(),
+        records::routes(),
     ]
     .into_iter()
     .flatten()

@@ -148,6 +148,7 @@ pub(in crate::management) fn settings() -> OperationsSettings {
         activity_retention: Duration::from_secs(90 * 24 * 3600),
         bootstrap_token: None,
         credentials: Arc::new(Credentials::default()),
+        records: None,
         backup_folder: None,
     }
 }

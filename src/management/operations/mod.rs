@@ -24,6 +24,7 @@ mod place;
 mod principals;
 mod project;
 mod published;
+mod records;
 mod replicas;
 mod request;
 mod resource;

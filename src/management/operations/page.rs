@@ -33,6 +33,11 @@ impl Page {
         })
     }
 
+    /// What a caller passes on to go on after `key`.
+    pub(super) fn cursor_of(key: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(key)
+    }
+
     /// Fills a page from `candidates`, which come in the order of their keys and begin after the cursor; `accept` says
     /// what becomes of each, `None` leaves it out.
     ///
@@ -48,7 +53,7 @@ impl Page {
         for (looked_at, candidate) in candidates.enumerate() {
             let (key, candidate) = candidate?;
             if items.len() == self.limit || looked_at == MOST_LOOKED_AT {
-                return Ok(PageOf { items, next: last.map(|key: Vec<u8>| URL_SAFE_NO_PAD.encode(key)) });
+                return Ok(PageOf { items, next: last.map(|key: Vec<u8>| Self::cursor_of(&key)) });
             }
             items.extend(accept(candidate)?);
             last = Some(key);

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use crate::catalog::WorkspaceSpec;
 use crate::management::Credentials;
+use crate::telemetry::reader::RecordLog;
 use crate::upstream::AddressPolicy;
 
 /// What the management plane is told by the configuration.
@@ -33,6 +34,8 @@ pub struct OperationsSettings {
     pub bootstrap_token: Option<SecretString>,
     /// Outside issuers whose tokens are taken for callers of the API.
     pub credentials: Arc<Credentials>,
+    /// Where records of calls are read back from; `None`: they go to no file.
+    pub records: Option<RecordLog>,
     /// Where copies of the store are put; `None`: the store is not in a folder and has its own way to be copied.
     pub backup_folder: Option<PathBuf>,
 }

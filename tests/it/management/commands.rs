@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Api, OWNER, gateway};
-use crate::harness::{Gateway, Upstream, ok};
+use super::{Api, OWNER, gateway, managed};
+use crate::harness::{Gateway, KEY, Upstream, ok, service};
 
 /// What a command gave.
 #[derive(Debug)]
@@ -170,6 +170,103 @@ async fn the_store_of_a_running_gateway_is_checked_and_copied() {
     assert!(said.contains("whole:"), "{said}");
     let script = shell.said(&["completions", "bash"]).await;
     assert!(script.contains("_scoregate"), "{script}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_looked_at_through_the_api_and_in_the_file() {
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    let gateway =
+        Gateway::start_with(&managed(&service("iris", upstream.address, "")), &[("bootstrap.key", OWNER)])
+            .await;
+    let shell = logged_in(&gateway).await;
+    assert_eq!(gateway.score("iris", Some(KEY), "{}").await.status, 200);
+    assert_eq!(gateway.score("iris", None, "{}").await.status, 401);
+    assert_eq!(gateway.score("nobody", None, "{}").await.status, 404);
+    let written = gateway.records(3).await;
+    let file = gateway.path("records.jsonl");
+    let file = file.to_str().unwrap();
+    let query = async |arguments: &[&str]| {
+        let found = shell.json(&[&["records", "query"], arguments].concat()).await;
+        found.as_array().unwrap().clone()
+    };
+
+    // In the order of the file: each worker hands its records over by itself.
+    let newest_first: Vec<_> = written.iter().rev().cloned().collect();
+    let with_status = |fits: fn(u64) -> bool| {
+        let fitting = newest_first.iter().filter(|record| fits(record["StatusCode"].as_u64().unwrap()));
+        fitting.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(query(&["--gateway"]).await, newest_first);
+    assert_eq!(query(&["--file", file]).await, newest_first);
+    let routed = with_status(|status| status != 404);
+    assert_eq!(query(&[]).await, routed, "the workspace has no part in a call that found no service");
+    assert_eq!(query(&["--gateway", "--limit", "1"]).await, newest_first[..1]);
+    for place in [&["--gateway"][..], &["--file", file]] {
+        assert_eq!(query(&[place, &["--status", "4xx"]].concat()).await, with_status(|status| status != 200));
+        let stranger = with_status(|status| status == 401);
+        assert_eq!(query(&[place, &["--reason", "auth_missing"]].concat()).await, stranger);
+        assert_eq!(query(&[place, &["--service", "iris", "--status", "401"]].concat()).await, stranger);
+        let id = stranger[0]["RequestId"].as_str().unwrap();
+        assert_eq!(query(&[place, &["--request-id", id]].concat()).await, stranger);
+        let later = &[place, &["--from", "2999-01-01T00:00:00Z"]].concat();
+        assert!(query(later).await.is_empty());
+    }
+    let table = shell.said(&["records", "query"]).await;
+    assert!(table.contains("auth_missing") && table.lines().count() == 3, "{table}");
+    for bad in [["--status", "6"], ["--reason", "bad_luck"], ["--from", "noon"]] {
+        assert_eq!(shell.run(&[&["records", "query"], &bad[..]].concat()).await.code, 2, "{bad:?}");
+    }
+    let elsewhere = shell.refused(&["records", "query", "-w", "elsewhere"]).await;
+    assert!(elsewhere.contains("[ResourceNotFound]"), "{elsewhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_followed_as_they_come() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    let gateway =
+        Gateway::start_with(&managed(&service("iris", upstream.address, "")), &[("bootstrap.key", OWNER)])
+            .await;
+    let shell = logged_in(&gateway).await;
+    assert_eq!(gateway.score("iris", Some(KEY), "{}").await.status, 200);
+    gateway.records(1).await;
+    let file = gateway.path("records.jsonl");
+    for place in [&["--file", file.to_str().unwrap()][..], &[]] {
+        let mut tail = tokio::process::Command::new(env!("CARGO_BIN_EXE_scoregate"))
+            .args(["records", "tail", "-o", "json", "-n", "1"])
+            .args(place)
+            .env("SCOREGATE_LOGIN_FILE", &shell.login)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+        let mut next = async || {
+            let line = lines.next_line().await.unwrap().unwrap();
+            serde_json::from_str::<Value>(&line).unwrap()
+        };
+        let before = next().await["RequestId"].clone();
+        assert_eq!(gateway.score("iris", None, "{}").await.status, 401);
+        let after = next().await;
+        assert_eq!(after["StatusCode"], 401);
+        assert_ne!(after["RequestId"], before);
+        tail.kill().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_shows_what_happens_per_service() {
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    let gateway =
+        Gateway::start_with(&managed(&service("iris", upstream.address, "")), &[("bootstrap.key", OWNER)])
+            .await;
+    let shell = Shell::of(&gateway);
+    assert_eq!(gateway.score("iris", Some(KEY), "{}").await.status, 200);
+    let observe = format!("http://{}", gateway.observe);
+    let shown = shell.said(&["top", "--once", "-i", "0.1", "--observe", &observe]).await;
+    assert!(shown.contains("requests/s") && shown.contains("\n iris "), "{shown}");
+    let nowhere = shell.refused(&["top", "--once", "--observe", "http://127.0.0.1:1"]).await;
+    assert!(nowhere.contains("observe address"), "{nowhere}");
 }
 
 #[cfg(unix)]

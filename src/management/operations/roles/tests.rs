@@ -409,7 +409,7 @@ fn each_role_may_do_what_the_table_says() {
         ("edit custom roles", &[RoleDefinitionWrite, RoleDefinitionDelete], [true, false, false]),
         (
             "see roles and the log",
-            &[RoleAssignmentRead, RoleDefinitionRead, ActivityRead],
+            &[RoleAssignmentRead, RoleDefinitionRead, ActivityRead, RecordsRead, MetricsRead],
             [true, true, true],
         ),
         ("revoke scoring tokens, rotate keys", &[TokenRevoke, SigningKeyRotate], [true, true, false]),
