@@ -120,14 +120,14 @@ mod tests {
             }
         };
         let mut tasks = Tasks::new("test");
-        tasks.reconcile(HashMap::from([("a", 1)]), &start);
+        tasks.reconcile(HashMap::from([("a", 1)]), start);
         assert_eq!(heard.recv().await, Some(1));
-        tasks.reconcile(HashMap::from([("a", 1), ("b", 2)]), &start);
+        tasks.reconcile(HashMap::from([("a", 1), ("b", 2)]), start);
         assert_eq!(heard.recv().await, Some(2), "an unchanged plan is not told again");
-        tasks.reconcile(HashMap::from([("a", 3), ("b", 2)]), &start);
+        tasks.reconcile(HashMap::from([("a", 3), ("b", 2)]), start);
         assert_eq!(heard.recv().await, Some(3));
         assert_eq!(running.load(Ordering::Relaxed), 2);
-        tasks.reconcile(HashMap::from([("b", 2)]), &start);
+        tasks.reconcile(HashMap::from([("b", 2)]), start);
         assert_eq!(heard.recv().await, Some(0));
         assert_eq!(running.load(Ordering::Relaxed), 1);
     }
