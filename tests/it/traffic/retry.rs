@@ -138,11 +138,12 @@ async fn an_answer_that_has_begun_is_never_tried_again_and_its_cut_is_seen() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ] {
-        let replica = Upstream::once(bytes).await;
+        let (replica, gate) = Upstream::cut(bytes).await;
         let gateway = gateway(&[replica.address], "replay: always, statuses: [503]").await;
         let mut connection = gateway.connect().await;
         connection.send(score_request("iris", Some(KEY), "hello")).await;
         assert_eq!(connection.answer_to_head().await.status, 200);
+        gate.add_permits(1);
         let (_, end) = connection.ending().await;
         assert_eq!(end, End::Cut, "{}", String::from_utf8_lossy(bytes));
         let record = &gateway.exactly(1).await[0];
