@@ -89,6 +89,7 @@ impl Gateway {
         show_key_sets(&metrics, jwks.clone());
         let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
         show_replicas(&metrics, publisher.published());
+        show_limits(&metrics, &publisher);
         let observe = match config.observe {
             Some(observe) => {
                 let address = observe.address;
@@ -250,6 +251,12 @@ fn show_key_sets(metrics: &Metrics, jwks: JwksRegistry) {
         sets.map(|set| KeySetReading { source: set.source, keys: set.keys.unwrap_or(0), age: set.age })
             .collect()
     });
+}
+
+/// Has `metrics` show how the limits of the services stand that run.
+fn show_limits(metrics: &Metrics, publisher: &Publisher) {
+    let published = publisher.published();
+    metrics.show_limits(move || control::read_limits(&published.load()));
 }
 
 /// Between two looks at the connections still open in a drain.

@@ -145,8 +145,9 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(f06_errors.quiet_after([], 0.0, 1.0), 0.0)
 
     def test_a_record_of_a_cut_answer(self):
-        record = {"Reason": "upstream_reset", "EndedBy": "upstream", "ResponseBytes": PASSED}
+        record = {"Reason": "upstream_reset", "EndedBy": "upstream", "ResponseBytes": PASSED, "StatusCode": 200}
         self.assertTrue(f05_cut.told(record))
+        self.assertTrue(f05_cut.told({**record, "ResponseBytes": 168, "StatusCode": 502}))
         for other in (None, {**record, "Reason": "ok"}, {**record, "ResponseBytes": 0}):
             self.assertFalse(f05_cut.told(other))
 

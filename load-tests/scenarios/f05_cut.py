@@ -1,6 +1,7 @@
 """F05: a replica ends its connection in mid-answer, by a reset or in silence, with a length or with chunks.
 
-A caller must never take what came for a whole answer, and the record must say who ended it and after how many bytes.
+A caller must never take what came for a whole answer, and the record must say who ended it and after how many bytes. Where
+the cut is known before the answer has begun for the caller, 502 is the better answer.
 """
 
 from measure.faults import Row, Setup, outcomes
@@ -24,21 +25,22 @@ async def play(run, seconds):
     attempts = sum(len(replica.arrivals()) for replica in run.replicas)
     records = run.records_of(calls)
     return {"calls": len(calls), "outcomes": outcomes(calls), "attempts": attempts,
-            "clean_ends": sum(not it.fault for it in calls),
+            "clean_ends": sum(it.ok for it in calls),
+            "refused": sum(not it.fault and it.status == 502 for it in calls),
             "cut_in_record": sum(told(record) for record in records),
             "other_records": [record for record in records if not told(record)][:3]}
 
 
 def told(record):
-    """Whether the record says that the replica ended the answer, after the bytes that were passed on."""
+    """Whether the record says that the replica ended the answer, after the bytes that were passed on if any were."""
     return (record is not None and record["Reason"] == "upstream_reset" and record["EndedBy"] == "upstream"
-            and record["ResponseBytes"] == PASSED)
+            and (record["ResponseBytes"] == PASSED or record["StatusCode"] == 502))
 
 
 def judge(setup, played):
     it = played.result
-    figure = (f"{it['clean_ends']} of {it['calls']} ended as if whole; {it['cut_in_record']} records say upstream_reset "
-              f"after {PASSED} bytes; {it['attempts']} attempts")
+    figure = (f"{it['clean_ends']} of {it['calls']} were taken for whole; {it['cut_in_record']} records say "
+              f"upstream_reset, with {PASSED} bytes for all but the {it['refused']} answered 502; {it['attempts']} attempts")
     met = (it["clean_ends"] == 0 and it["cut_in_record"] == it["calls"] and it["attempts"] == it["calls"]
            and not played.faults)
     return Row(setup.title, setup.gateway, "no clean end, each in its record with its bytes, no second attempt",

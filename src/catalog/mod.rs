@@ -22,7 +22,7 @@ pub use name::{InvalidName, ServiceName};
 pub use profile::{OpenPattern, Profile};
 pub use role::{Action, ActionSet, BuiltInRole};
 pub use service::{
-    AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, RateSpec, ServiceEntry, ServiceSpec,
+    AtExpiry, DeploymentSpec, KeySlot, LimitsSpec, PathsSpec, Protocol, RateSpec, ServiceEntry, ServiceSpec,
 };
 pub use workspace::{
     CustomRole, Grantee, Origin, Provenance, RoleAssignment, Scope, WorkspaceEntry, WorkspaceSpec,

@@ -65,6 +65,10 @@ pub struct ServiceSpec {
     /// Further paths of the containers that callers may use, each passed on as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub score_paths: Vec<String>,
+    /// gRPC services that are open, `package.Service`, or single methods of one, `package.Service/Method`. The protocol of
+    /// all deployments must be `h2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grpc: Vec<String>,
     /// Sizes and waits of all deployments.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -105,6 +109,7 @@ impl ServiceSpec {
             websocket: false,
             profile: Profile::default(),
             score_paths: Vec::new(),
+            grpc: Vec::new(),
             limits: LimitsSpec::default(),
             retry: None,
             unknown_deployment: UnknownDeployment::default(),
@@ -132,6 +137,8 @@ pub struct DeploymentSpec {
     /// URLs of its replicas, `http` or `https`. Empty: the service's property `upstream`, or else the gateway's
     /// `replica_template`.
     pub replicas: Vec<String>,
+    /// HTTP version spoken to the replicas.
+    pub protocol: Protocol,
     /// How the replicas share the calls.
     #[serde(skip_serializing_if = "is_default")]
     pub balancing: BalancingSpec,
@@ -161,6 +168,17 @@ pub struct DeploymentSpec {
     /// What only Azure's clients know of, kept as it was sent and given back to them.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub azure: serde_json::Map<String, serde_json::Value>,
+}
+
+/// HTTP version spoken to replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2 with prior knowledge (by ALPN over TLS); what gRPC needs.
+    H2,
 }
 
 /// The container's own paths, each beginning with `/`; unset ones are the profile's.

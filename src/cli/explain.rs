@@ -83,6 +83,7 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         met["limits"] = show_limits(service);
         let asked = target.under(routed.prefix);
         let endpoint = routed.endpoint?;
+        met["endpoint"] = show_endpoint(endpoint);
         if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
             met["cors"] = json!("the gateway answers this preflight itself, without a credential");
             return Ok(());
@@ -94,7 +95,8 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         met["deployment"] = json!({ "because": candidates.because, "candidates": shown });
         met["mirror"] = show_mirror(service, &headers, (endpoint, &call.method));
         met["retry"] = show_retry(service, &call.method);
-        candidates.check()
+        candidates.check()?;
+        some_path(&candidates.deployments, endpoint, &asked)
     }))
 }
 
@@ -151,6 +153,15 @@ fn route(
     Ok((host, target, routed))
 }
 
+/// The refusal of a call that none of `candidates` has a path for.
+fn some_path(candidates: &[&DeploymentSettings], endpoint: Endpoint, asked: &Target) -> Result<(), Error> {
+    let mut paths = candidates.iter().map(|candidate| candidate.paths.upstream(endpoint, asked).map(drop));
+    match paths.next() {
+        Some(Err(refusal)) if !paths.any(|path| path.is_ok()) => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
 fn show_listener(listener: Option<&ListenerSettings>, because: &str) -> Value {
     match listener {
         None => json!({ "name": null, "because": because }),
@@ -171,8 +182,20 @@ fn show_service(service: &ServiceSettings, host: &Host, target: &Target) -> Valu
     json!({
         "name": service.name.as_str(),
         "computeType": service.compute_type.as_str(),
+        "profile": service.opens.profile.as_str(),
         "because": because,
     })
+}
+
+fn show_endpoint(endpoint: Endpoint) -> Value {
+    let because = match endpoint {
+        Endpoint::Score | Endpoint::Swagger | Endpoint::Health => {
+            "every service has it; the deployment says where it is"
+        }
+        Endpoint::Open(_) => "the profile or score_paths opens this path; it is passed on as it is",
+        Endpoint::Grpc => "the profile or grpc opens this method; it is passed on as it is",
+    };
+    json!({ "kind": endpoint.as_str(), "methods": endpoint.methods().as_str(), "because": because })
 }
 
 fn show_auth(service: &ServiceSettings, headers: &HeaderMap) -> Value {

@@ -2,6 +2,7 @@
 
 mod build;
 pub mod config;
+mod limits;
 mod names;
 mod observe;
 mod probe;
@@ -10,6 +11,7 @@ mod reload;
 mod topology;
 mod watch;
 
+pub use limits::read_limits;
 pub use names::{LookUp, Resolver, SystemResolver, run as resolve_names};
 pub use observe::{Observe, StoreHealth, bind as bind_observe};
 pub use probe::run as probe_replicas;

@@ -18,7 +18,7 @@ use super::context::{AnswerForm, Exchange};
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
 use super::{
-    ConnectionFacts, Deployment, Inbound, Service, TlsFacts, Worker, forward, grpc, mirror, respond,
+    ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, forward, grpc, mirror, respond,
 };
 
 /// An answer before the gateway's own fields are set.
@@ -65,8 +65,9 @@ pub(super) async fn run(
 
     let deployment = choose_deployment(service, exchange, &inbound.headers)?;
     let path = deployment.paths.upstream(endpoint, &target)?;
-    begin_body((service, deployment), exchange, &mut inbound.body).await?;
-    admit(deployment, exchange).await?;
+    let wait = take_place((service, deployment), exchange, &mut inbound.body).await?;
+    let newest = (wait == Wait::Some).then(|| worker.snapshot());
+    let deployment = newest.as_ref().map_or(deployment, |newest| as_it_is_now(newest, service, deployment));
     let named = inbound.headers.contains_key(DEPLOYMENT);
     let mut request = forward::request(connection, exchange, service, path, inbound);
     if let Some(special) = special {
@@ -237,15 +238,22 @@ pub fn no_traffic() -> Error {
     Error::new(Kind::UnknownDeployment, "the service has no deployment with traffic")
 }
 
-/// Has a body that is still to come begin, so that nobody holds a place while his body does not. Nothing more of it is read
-/// while the call waits for its place.
-async fn begin_body(
+/// Whether a call had to wait before it had its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    None,
+    Some,
+}
+
+/// Gets the call its place. A body that is still to come has to begin before that, so that nobody holds a place while his
+/// body does not come; nothing more of it is read while the call waits.
+async fn take_place(
     (service, deployment): (&Service, &Deployment),
     exchange: &mut Exchange,
     body: &mut Body,
-) -> Result<(), Error> {
+) -> Result<Wait, Error> {
     if body.is_buffered() {
-        return Ok(());
+        return admit(deployment, exchange).await;
     }
     if let Err(refused) = deployment.admission.check_room(exchange.caller()) {
         // Before a client that asks first is told to go on.
@@ -256,23 +264,28 @@ async fn begin_body(
         AnswerForm::Http => Pace::Steady,
         AnswerForm::Grpc => Pace::Free,
     };
-    body::prepare(body, pace, service, exchange.request_meter()).await
+    body::prepare(body, pace, service, exchange.request_meter()).await?;
+    admit(deployment, exchange).await?;
+    Ok(Wait::Some)
 }
 
-async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<(), Error> {
+async fn admit(deployment: &Deployment, exchange: &mut Exchange) -> Result<Wait, Error> {
     if let Some(permit) = deployment.admission.try_admit() {
         exchange.record.queue = Some(Duration::ZERO);
         exchange.hold_place(permit);
-        return Ok(());
+        return Ok(Wait::None);
     }
     exchange.begin_wait();
     let admitted = deployment.admission.admit(exchange.caller()).await;
     exchange.end_wait();
-    match admitted {
-        Ok(permit) => exchange.hold_place(permit),
-        // No replica, no place; yet the choice of a replica lets a call through now and then to see whether one is back.
-        Err(error) if error.kind == Kind::NoReadyReplica => {}
-        Err(error) => return Err(error),
-    }
-    Ok(())
+    exchange.hold_place(admitted?);
+    Ok(Wait::Some)
+}
+
+/// The deployment in the `newest` snapshot, for a call that has waited: its place may be one of replicas that have come
+/// meanwhile, and others may have gone. One that is there no more serves the calls that it has let in.
+fn as_it_is_now<'a>(newest: &'a Snapshot, service: &Service, deployment: &'a Deployment) -> &'a Deployment {
+    let service = newest.service(service.settings.name.as_str());
+    let mut all = service.into_iter().flat_map(|service| &service.deployments);
+    all.find(|now| Arc::ptr_eq(&now.admission, &deployment.admission)).unwrap_or(deployment)
 }

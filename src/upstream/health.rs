@@ -68,7 +68,7 @@ pub(super) struct Health {
     /// When it was ejected or last put to trial.
     tried_at: AtomicU64,
     /// Calls under way that were given to it while it was ejected.
-    trials: AtomicU32,
+    trials: Trials,
     /// Begin of the slow start.
     slow_since: AtomicU64,
     changing: Mutex<Changing>,
@@ -135,23 +135,21 @@ impl Health {
         clock.now() >= self.tried_at.load(Relaxed) + EARLY_TRIALS
     }
 
-    /// Begins the one trial under way; `false`: there is one.
-    pub fn begin_trial(&self, clock: &Clock) -> bool {
-        let begun = self.trials.compare_exchange(0, 1, Relaxed, Relaxed).is_ok();
-        if begun {
-            self.tried_at.store(clock.now(), Relaxed);
-        }
-        begun
+    /// Begins the one trial under way; `None`: there is one.
+    pub fn begin_trial(&self, clock: &Clock) -> Option<Trial> {
+        let trial = self.trials.begin()?;
+        self.tried_at.store(clock.now(), Relaxed);
+        Some(trial)
     }
 
     /// Begins a trial beside those under way.
-    pub fn join_trial(&self) {
-        self.trials.fetch_add(1, Relaxed);
+    pub fn join_trial(&self) -> Trial {
+        self.trials.join()
     }
 
-    /// A trial is over, however it went.
-    pub fn end_trial(&self) {
-        self.trials.fetch_sub(1, Relaxed);
+    /// The call of a trial is over, however it went.
+    pub fn end_trial(&self, trial: Trial) {
+        self.trials.end(trial);
     }
 
     /// An attempt went well. `true`: it was ejected and is to be given back.
@@ -184,7 +182,7 @@ impl Health {
 
     /// Whether a call is under way that was given to it while it was ejected.
     pub fn is_on_trial(&self) -> bool {
-        self.trials.load(Relaxed) > 0
+        self.trials.are_under_way()
     }
 
     /// From now on so many failures in a row eject it; 0: none do.
@@ -197,6 +195,7 @@ impl Health {
         let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock.now();
         let until = changing.ejections.eject(settings, now);
+        self.trials.forget();
         self.ejected_until.store(until, Relaxed);
         self.tried_at.store(now, Relaxed);
         let mark = match cause {
@@ -223,6 +222,7 @@ impl Health {
 
     fn enter(&self, changing: &mut Changing, now: Millis) {
         changing.ejections.end(now);
+        self.trials.forget();
         self.failures.store(0, Relaxed);
         self.slow_since.store(now, Relaxed);
         let others = self.marks.load(Relaxed) & BARRED;
@@ -248,6 +248,51 @@ impl Health {
     /// What probes said last.
     pub fn verdict(&self) -> Verdict {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner).verdict
+    }
+}
+
+/// Calls under way that were given to a replica while it was ejected, since it was ejected last: what became of the trial
+/// is known long before a streamed answer ends, and must not keep the next ejection from having trials of its own. The
+/// ejection's number stands above their count.
+#[derive(Debug, Default)]
+struct Trials(AtomicU64);
+
+/// One of them: the ejection that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trial(u64);
+
+impl Trials {
+    const ONE_EJECTION: u64 = 1 << 32;
+
+    /// The only one.
+    fn begin(&self) -> Option<Trial> {
+        let none = |all: u64| (all.is_multiple_of(Self::ONE_EJECTION)).then_some(all + 1);
+        self.0.try_update(Relaxed, Relaxed, none).ok().map(Self::of)
+    }
+
+    /// One more.
+    fn join(&self) -> Trial {
+        Self::of(self.0.fetch_add(1, Relaxed))
+    }
+
+    fn end(&self, Trial(ejection): Trial) {
+        let one_less = |all: u64| (all / Self::ONE_EJECTION == ejection).then(|| all.saturating_sub(1));
+        // Fails for one of an ejection that is over.
+        let _ = self.0.try_update(Relaxed, Relaxed, one_less);
+    }
+
+    /// Those under way do not matter any more.
+    fn forget(&self) {
+        let next = |all: u64| Some((all / Self::ONE_EJECTION + 1) * Self::ONE_EJECTION);
+        let _ = self.0.try_update(Relaxed, Relaxed, next);
+    }
+
+    fn are_under_way(&self) -> bool {
+        !self.0.load(Relaxed).is_multiple_of(Self::ONE_EJECTION)
+    }
+
+    const fn of(all: u64) -> Trial {
+        Trial(all / Self::ONE_EJECTION)
     }
 }
 
@@ -301,13 +346,18 @@ mod tests {
         assert_eq!(share(&health, 9999), Standing::Ejected(Cause::Failing));
         assert_eq!(share(&health, 10_000), Standing::OnTrial);
         assert!(!health.serves() && !health.note_success(), "nobody was sent there");
-        assert!(health.begin_trial(&Clock::at(10_000)) && !health.begin_trial(&Clock::at(10_000)));
+        let first = health.begin_trial(&Clock::at(10_000)).unwrap();
+        assert_eq!(health.begin_trial(&Clock::at(10_000)), None);
         assert!(health.note_failure(), "the ejection is to be prolonged");
         assert_eq!(health.eject(Cause::Failing, &settings, &Clock::at(10_000)), Duration::from_secs(20));
-        health.end_trial();
-        assert!(health.begin_trial(&Clock::at(30_000)) && health.note_success());
+        // Its answer may go on for long; the next trial is another one.
+        let second = health.begin_trial(&Clock::at(30_000)).unwrap();
+        health.end_trial(first);
+        assert!(health.is_on_trial() && health.note_success());
         health.give_back(&Clock::at(30_000));
         assert_eq!(share(&health, 30_000), Standing::Slow(100));
+        health.end_trial(second);
+        assert!(!health.is_on_trial());
     }
 
     #[test]
@@ -316,11 +366,11 @@ mod tests {
         health.eject(Cause::Unreachable, &EjectionSettings::default(), &Clock::at(500));
         let is_due = |now| health.is_early_trial_due(&Clock::at(now));
         assert!(!is_due(1499) && is_due(1500));
-        assert!(health.begin_trial(&Clock::at(1500)));
-        health.end_trial();
+        let trial = health.begin_trial(&Clock::at(1500)).unwrap();
+        health.end_trial(trial);
         assert!(!is_due(2499) && is_due(2500));
         assert!(!health.note_reachable(), "a connection from before tells nothing");
-        assert!(health.begin_trial(&Clock::at(2500)) && health.note_reachable());
+        assert!(health.begin_trial(&Clock::at(2500)).is_some() && health.note_reachable());
     }
 
     #[test]

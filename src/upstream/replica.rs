@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::balance::stable_hash;
 use super::ejection::{AttemptOutcome, Evidence};
-use super::health::{Clock, Health, Verdict};
+use super::health::{Clock, Health, Trial, Verdict};
 use super::names::HostAddresses;
 use super::set::ReplicaSet;
 use super::settings::ReplicaSettings;
@@ -208,7 +208,7 @@ pub struct InFlightGuard {
 enum Call {
     Ordinary,
     /// The replica was ejected when it was chosen.
-    Trial,
+    Trial(Trial),
 }
 
 impl InFlightGuard {
@@ -219,16 +219,16 @@ impl InFlightGuard {
     }
 
     /// The call counts as a trial, which the caller has begun.
-    pub(super) const fn on_trial(mut self) -> Self {
-        self.call = Call::Trial;
+    pub(super) const fn on_trial(mut self, trial: Trial) -> Self {
+        self.call = Call::Trial(trial);
         self
     }
 }
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        if self.call == Call::Trial {
-            self.replica.health.end_trial();
+        if let Call::Trial(trial) = self.call {
+            self.replica.health.end_trial(trial);
         }
         self.replica.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -114,11 +114,10 @@ impl<'a> Search<'a> {
             return Some(guard);
         }
         match tier {
-            Tier::Fresh | Tier::Unreachable => health.begin_trial(&self.clock).then(|| guard.on_trial()),
-            Tier::Ejected | Tier::Again | Tier::Failing => {
-                health.join_trial();
-                Some(guard.on_trial())
+            Tier::Fresh | Tier::Unreachable => {
+                health.begin_trial(&self.clock).map(|trial| guard.on_trial(trial))
             }
+            Tier::Ejected | Tier::Again | Tier::Failing => Some(guard.on_trial(health.join_trial())),
         }
     }
 

@@ -268,6 +268,8 @@ impl ReplicaSet {
         let time = replica.health().eject(cause, settings, &clock);
         self.ejections.fetch_add(1, Ordering::Relaxed);
         self.tell(&mut told);
+        drop(told);
+        self.hand_on(replica);
         let (deployment, replica, cause) = (&*self.name, &**replica.label(), cause.as_str());
         let serving = self.serving();
         tracing::warn!(deployment, replica, cause, ?time, serving, "replica ejected");
@@ -281,6 +283,8 @@ impl ReplicaSet {
         }
         replica.health().give_back(&Clock::default());
         self.tell(&mut told);
+        drop(told);
+        self.hand_on(replica);
         let (deployment, replica, serving) = (&*self.name, &**replica.label(), self.serving());
         tracing::warn!(deployment, replica, serving, "replica is back: its trial went well");
     }
@@ -290,6 +294,17 @@ impl ReplicaSet {
         let mut told = self.changing();
         replica.health().set_verdict(verdict, &Clock::default());
         self.tell(&mut told);
+        drop(told);
+        self.hand_on(replica);
+    }
+
+    /// Another set may have taken charge of `replica` while this one changed it.
+    fn hand_on(&self, replica: &Replica) {
+        if let Some(home) = replica.home()
+            && !std::ptr::eq(&raw const *home, self)
+        {
+            home.tell(&mut home.changing());
+        }
     }
 
     /// Makes `members` its own; those that nobody had start slowly if there are others.

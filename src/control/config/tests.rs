@@ -4,6 +4,7 @@ mod balancing;
 mod delivery;
 mod health;
 mod management;
+mod profiles;
 
 use std::collections::BTreeMap;
 use std::fs;

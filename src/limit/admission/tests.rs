@@ -1,3 +1,5 @@
+//! Places, turns and refusals; callers that leave at any moment, on several threads.
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

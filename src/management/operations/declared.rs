@@ -7,12 +7,12 @@ use http::StatusCode;
 use super::{balancing, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, NamesSpec, Origin, PathsSpec, Profile, Provenance,
-    RateSpec, RetrySpec, ServiceEntry, ServiceSpec,
+    AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, NamesSpec, Origin, PathsSpec, Profile, Protocol,
+    Provenance, RateSpec, RetrySpec, ServiceEntry, ServiceSpec,
 };
 use crate::limit::{DeploymentLimits, QueueLength, RateSettings};
 use crate::proxy::{DeploymentSettings, EndpointPaths, MirrorSettings, ServiceSettings};
-use crate::upstream::{NamesSettings, RetrySettings};
+use crate::upstream::{NamesSettings, ReplicaProtocol, RetrySettings};
 
 /// The entry that `settings` would have been made from.
 pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Provenance) -> ServiceEntry {
@@ -26,6 +26,7 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         websocket: settings.websocket,
         profile: settings.opens.profile,
         score_paths: settings.opens.score_paths.iter().map(ToString::to_string).collect(),
+        grpc: settings.opens.grpc.iter().map(ToString::to_string).collect(),
         retry: retry(&settings.retry),
         unknown_deployment: settings.split.unknown,
         sticky_header: settings.split.sticky.as_ref().map(ToString::to_string),
@@ -96,6 +97,10 @@ fn deployment(profile: Profile, settings: &DeploymentSettings) -> DeploymentSpec
     let mut spec = DeploymentSpec {
         traffic: settings.traffic,
         replicas: replicas.collect(),
+        protocol: settings.replicas.first().map_or(Protocol::H1, |first| match first.protocol {
+            ReplicaProtocol::H1 => Protocol::H1,
+            ReplicaProtocol::H2 => Protocol::H2,
+        }),
         paths: has_own_paths.then(paths),
         health: settings.health.as_ref().map(|health| health::health_spec(health, &settings.paths)),
         names: names
@@ -152,6 +157,9 @@ mod tests {
             "retry": {"attempts": 2, "replay": "always", "body_bytes": 8, "budget": 30, "statuses": [503]},
             "unknown_deployment": "ignore",
             "sticky_header": "x-session-id",
+            "profile": "openai",
+            "score_paths": ["/explain"],
+            "grpc": ["acme.v1.Scorer"],
             "mirror": {"deployment": "green", "percent": 10, "body_bytes": 9, "concurrent": 2},
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
@@ -160,9 +168,9 @@ mod tests {
                 "rate_per_principal": {"requests_per_second": 0.3, "burst": 1},
             },
             "deployments": {
-                "blue": {"traffic": 90, "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},
+                "blue": {"traffic": 90, "protocol": "h2", "replicas": ["http://127.0.0.1:5001", "http://[::1]:5001"]},
                 "green": {
-                    "traffic": 10, "replicas": ["http://green:80"],
+                    "traffic": 10, "protocol": "h2", "replicas": ["http://green:80"],
                     "paths": {"score": "/invocations", "swagger": "/swagger.json", "health": "/ping"},
                 },
             },

@@ -19,6 +19,7 @@ mod keyring;
 mod keys;
 mod metadata;
 mod page;
+mod paths;
 mod place;
 mod principals;
 mod project;

@@ -8,16 +8,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::paths;
 use super::replicas::{MAX_REPLICAS, Replicas};
 use super::{balancing, health};
 use crate::auth::AuthSettings;
-use crate::catalog::{
-    AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, Profile, RateSpec, ServiceName, ServiceSpec,
-};
+use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, RateSpec, ServiceName, ServiceSpec};
 use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
-use crate::proxy::{self, DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::route::{OpenPaths, host_problem, score_path_problem};
+use crate::proxy::{DeploymentSettings, ServiceSettings};
+use crate::route::host_problem;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
@@ -41,7 +40,7 @@ pub(super) fn project(
         name: name.clone(),
         compute_type: spec.compute_type,
         hosts: hosts(spec)?,
-        opens: Arc::new(opens(spec, &deployments)?),
+        opens: Arc::new(paths::opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
         websocket: spec.websocket,
@@ -126,7 +125,7 @@ fn deployment(
 ) -> Result<DeploymentSettings, Refusal> {
     let place = format!("deployments.{name}");
     at_most(&format!("{place}.replicas"), spec.replicas.len(), MAX_REPLICAS)?;
-    let paths = paths(&place, service.1.profile, spec.paths.as_ref())?;
+    let paths = paths::of_container(&place, service.1.profile, spec.paths.as_ref())?;
     let health = spec.health.as_ref().map(|own| health::health(&place, own, &paths));
     Ok(DeploymentSettings {
         name: name.clone(),
@@ -137,40 +136,6 @@ fn deployment(
         health: health.transpose()?.map(Arc::new),
         names: health::names(&place, &spec.names.clone().unwrap_or_default())?,
         paths,
-    })
-}
-
-fn paths(place: &str, profile: Profile, spec: Option<&PathsSpec>) -> Result<EndpointPaths, Refusal> {
-    let mut paths = EndpointPaths::of_profile(profile);
-    let Some(spec) = spec else { return Ok(paths) };
-    let path = |field: &str, text: &str| {
-        EndpointPaths::parse(text)
-            .map_err(|problem| Refusal::invalid(format!("{place}.paths.{field}"), problem))
-    };
-    if let Some(score) = &spec.score {
-        paths.score = Some(path("score", score)?);
-    }
-    if let Some(swagger) = &spec.swagger {
-        paths.swagger = Some(path("swagger", swagger)?);
-    }
-    if let Some(health) = &spec.health {
-        paths.health = path("health", health)?;
-    }
-    Ok(paths)
-}
-
-fn opens(spec: &ServiceSpec, deployments: &[DeploymentSettings]) -> Result<OpenPaths, Refusal> {
-    at_most("score_paths", spec.score_paths.len(), OpenPaths::MOST)?;
-    for (i, path) in spec.score_paths.iter().enumerate() {
-        if let Some(problem) = score_path_problem(path, &spec.score_paths[..i]) {
-            return Err(Refusal::invalid(format!("score_paths[{i}]"), problem));
-        }
-    }
-    Ok(OpenPaths {
-        profile: spec.profile,
-        score_paths: spec.score_paths.iter().map(|path| path.as_str().into()).collect(),
-        grpc: Box::default(),
-        profile_grpc: proxy::all_speak_h2(deployments),
     })
 }
 
@@ -294,6 +259,7 @@ mod tests {
     use super::*;
     use crate::catalog::ComputeType;
     use crate::management::Cause;
+    use crate::proxy::EndpointPaths;
 
     fn project_json(spec: Value) -> Result<ServiceSettings, Refusal> {
         let spec: ServiceSpec = serde_json::from_value(spec).unwrap();

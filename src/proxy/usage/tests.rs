@@ -1,3 +1,5 @@
+//! Usage read from answers however they are cut into pieces, and bytes that pass untouched.
+
 use http::HeaderValue;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

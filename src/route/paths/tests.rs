@@ -1,3 +1,5 @@
+//! What each profile opens and what it does not, and how a pattern is read.
+
 use super::*;
 
 fn opens(profile: Profile) -> OpenPaths {

@@ -52,6 +52,18 @@ families! {
         "Replicas by what they get: ready, slow_start (part of their share), ejected, starting or not_ready (nothing).";
     REPLICA_EJECTIONS = "scoregate_replica_ejections_total" ["service", "deployment"]
         "Times that a replica was left out since its attempts failed.";
+    ADMISSION_SLOTS = "scoregate_admission_slots" ["service"]
+        "Calls that the deployments with concurrent_requests_per_replica take at once, by the replicas that serve now; absent without such a limit.";
+    ADMISSION_BUSY = "scoregate_admission_busy" ["service"]
+        "Of those, taken now.";
+    ADMISSION_WAITING = "scoregate_admission_waiting" ["service"]
+        "Calls that wait for one of them now.";
+    UTILISATION = "scoregate_utilisation_ratio" ["service"]
+        "Busy and waiting calls by slots, for an autoscaler; absent while there is no slot.";
+    RATE_PRINCIPALS = "scoregate_rate_limit_principals" ["service"]
+        "Callers that rate_per_principal tells apart now.";
+    RATE_FORGOTTEN = "scoregate_rate_limit_forgotten_total" ["service"]
+        "Callers whose count under rate_per_principal made room for others' before it had run out; starts anew when the rate changes.";
     RETRIES = "scoregate_retries_total" ["service", "why"]
         "Attempts made after one that failed.";
     RETRY_BUDGET_EXHAUSTED = "scoregate_retry_budget_exhausted_total" ["service"]

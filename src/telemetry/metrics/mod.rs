@@ -10,6 +10,7 @@ mod delivery;
 mod family;
 mod health;
 mod histogram;
+mod limits;
 mod listener;
 mod process;
 mod replicas;
@@ -26,6 +27,7 @@ pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfi
 pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
+pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use replicas::ReplicaReading;
 pub use service::{InFlight, InTunnel, ServiceMetrics};
@@ -36,6 +38,7 @@ use crate::catalog::ComputeType;
 use crate::wire::head::Flaw;
 use control::KeySetCollector;
 use family::Samples;
+use limits::LimitCollector;
 use listener::ListenerFamilies;
 use replicas::ReplicaCollector;
 use service::ServiceSamples;
@@ -147,6 +150,14 @@ impl Metrics {
     pub fn show_replicas(&self, read: impl Fn() -> Vec<ReplicaReading> + Send + Sync + 'static) {
         let collector = ReplicaCollector::new(read);
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
+    /// From now on shows the limits of services as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_limits(&self, read: impl Fn() -> Vec<LimitReading> + Send + Sync + 'static) {
+        self.registry
+            .register(Box::new(LimitCollector::new(read)))
+            .expect("metric names are registered once");
     }
 
     /// What became of the records.
@@ -263,6 +274,11 @@ mod tests {
         metrics.show_replicas(|| {
             let (service, deployment) = ("iris".into(), "blue".into());
             vec![ReplicaReading { service, deployment, states: vec![("ready", 1)], ejections: 0 }]
+        });
+        metrics.show_limits(|| {
+            let load = Some(LoadReading { slots: 2, busy: 1, waiting: 0 });
+            let principals = Some(PrincipalReading::default());
+            vec![LimitReading { service: "iris".to_owned(), load, principals }]
         });
         let text = metrics.render();
         let given: BTreeSet<_> =

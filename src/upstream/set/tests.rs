@@ -97,7 +97,7 @@ fn a_call_goes_where_there_is_room_and_nowhere_if_there_is_none() {
 
 #[test]
 fn over_many_threads_the_cap_holds_and_cancelled_calls_leave_nothing_behind() {
-    let (set, members, _) = set_of(3, settings());
+    let (set, members, _) = set_of(3, brief());
     let over = AtomicBool::new(false);
     let held = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -286,6 +286,29 @@ fn what_belongs_to_the_connection_stays_there() {
 }
 
 #[test]
+fn how_long_the_sender_keeps_the_connection_is_read_where_it_makes_sense() {
+    let kept = |field: &str| {
+        let mut wire = BytesMut::from(&*format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{field}\r\n"));
+        let head = parse_response(&mut wire, &HeadLimits::default(), &Method::GET).unwrap().unwrap();
+        assert!(head.headers.is_empty());
+        head.kept_idle.map(|kept| kept.as_secs())
+    };
+    for (field, seconds) in [
+        ("", None),
+        ("Keep-Alive: timeout=5\r\n", Some(5)),
+        ("keep-alive: max=100, Timeout = 20\r\n", Some(20)),
+        ("Keep-Alive: timeout=\"7\"\r\n", Some(7)),
+        ("Keep-Alive: timeout=0\r\n", Some(0)),
+        ("Keep-Alive: timeout=-1\r\n", None),
+        ("Keep-Alive: timeout=99999999999\r\n", None),
+        ("Keep-Alive: 300\r\n", None),
+        ("Keep-Alive: \r\n", None),
+    ] {
+        assert_eq!(kept(field), seconds, "{field}");
+    }
+}
+
+#[test]
 fn persistence_follows_version_and_options() {
     let keep_alive = |version: &str, connection: &str| {
         let wire = format!("GET / {version}\r\nHost: h\r\n{connection}\r\n");

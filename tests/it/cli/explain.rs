@@ -75,6 +75,35 @@ fn explain_names_the_deployments_that_may_get_the_call() {
 }
 
 #[test]
+fn explain_tells_profile_endpoint_and_path() {
+    let profile = "    profile: torchserve\n    score_paths: [/explain]\n";
+    let dir =
+        folder(&CONFIG.replace("    hosts: [wine.test]\n", &format!("    hosts: [wine.test]\n{profile}")));
+    let met = |method: &str, path: &str| {
+        let url = format!("http://wine.test:8080{path}");
+        let (code, met) = explain(dir.path(), &["--method", method, "--url", &url]);
+        assert_eq!(met["service"]["profile"], "torchserve");
+        (code, met)
+    };
+    for (method, path, kind, methods, own) in [
+        ("POST", "/predictions/iris?x=1", "open", "POST", "/predictions/iris"),
+        ("GET", "/explain", "open", "GET, POST", "/explain"),
+        ("GET", "/", "health", "GET, POST", "/ping"),
+    ] {
+        let (code, met) = met(method, path);
+        assert_eq!((code, &met["endpoint"]["kind"]), (0, &json!(kind)), "{met}");
+        assert_eq!(met["endpoint"]["methods"], methods);
+        assert_eq!(met["deployment"]["candidates"][0]["path"], own);
+    }
+    let (code, closed) = met("GET", "/models");
+    assert_eq!((code, closed.get("endpoint")), (1, None));
+    assert!(closed["refused"]["message"].as_str().unwrap().contains("/predictions/{}"), "{closed}");
+    let (code, unset) = met("POST", "/score");
+    assert_eq!((code, &unset["deployment"]["candidates"][0]["path"]), (1, &Value::Null));
+    assert!(unset["refused"]["message"].as_str().unwrap().contains("paths.score"), "{unset}");
+}
+
+#[test]
 fn explain_tells_what_sticks_what_is_passed_over_what_is_copied_and_what_is_tried_again() {
     let more = "    sticky: { header: x-user }
     unknown_deployment: ignore
@@ -178,6 +207,11 @@ services:
   - name: open
     compute_type: ACI
     deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
+  - name: triton
+    compute_type: ACI
+    profile: triton
+    score_paths: [/explain]
+    deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
 "#
     );
     let key = rcgen::KeyPair::generate().unwrap();
@@ -196,6 +230,14 @@ services:
         ("POST", "/api/v1/service/%69ris/score", ""),
         ("POST", "//score", ""),
         ("POST", "/metrics", ""),
+        ("POST", "/api/v1/service/triton/v2/models/iris/infer?x", ""),
+        ("GET", "/api/v1/service/triton/v2/models/iris/infer", ""),
+        ("GET", "/api/v1/service/triton/v2/models/iris", ""),
+        ("GET", "/api/v1/service/triton/v2/models/stats", ""),
+        ("POST", "/api/v1/service/triton/v2/repository/index", ""),
+        ("POST", "/api/v1/service/triton/explain", ""),
+        ("POST", "/api/v1/service/triton/score", ""),
+        ("GET", "/api/v1/service/triton/", ""),
         ("PUT", "/metrics", ""),
         ("PUT", "/score", ""),
         ("DELETE", "/api/v1/service/open/score", ""),

@@ -64,7 +64,7 @@ async fn copies_begin_and_end_with_a_patch_and_hold_their_deployment() {
 
     // What copies go to cannot be taken away under them.
     let gone = json!({ "deployments": { "green": null } });
-    problem(&api.call("PATCH", IRIS, Some(&gone)).await, 400, "InvalidRequest");
+    problem(&api.call("PATCH", IRIS, Some(&gone)).await, 400, "BadRequest");
     api.expect(200, "PATCH", IRIS, Some(&json!({ "mirror": null, "deployments": { "green": null } }))).await;
     for _ in 0..4 {
         assert_eq!(gateway.score("iris", Some(&key), "x").await.status, 200);

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
 use crate::harness::{
-    Answer, Gateway, KEY, Upstream, config, eventually, in_time, ok, read_request, score_request,
+    Answer, Gateway, KEY, Replica, Upstream, config, eventually, in_time, ok, read_request, score_request,
+    websocket_agreed, websocket_handshake,
 };
 
 /// A service `iris` whose one deployment, `blue`, has these replicas; `more` is further YAML of the deployment, `limits` of
@@ -246,6 +247,23 @@ async fn clients_that_leave_at_any_point_leave_no_count_behind() {
     let snapshot = gateway.running().publisher().published().load_full();
     let load = snapshot.service("iris").unwrap().deployments[0].admission.load().unwrap();
     assert_eq!((load.busy, load.waiting), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_is_a_call_in_flight_until_it_is_closed() {
+    let (first, second) = (Replica::bind().await, Replica::bind().await);
+    let replicas = [first.address, second.address];
+    let websocket = iris(&replicas, ", balancing: round_robin", "") + "    websocket: true\n";
+    let gateway = Gateway::start(&websocket).await;
+    let mut client = gateway.connect().await;
+    client.send(websocket_handshake("iris", KEY)).await;
+    let mut call = first.accept().await;
+    call.head().await;
+    call.send(websocket_agreed()).await;
+    assert!(client.head().await.unwrap().starts_with("HTTP/1.1 101 "));
+    assert_eq!(in_flight(&gateway), [1, 0]);
+    drop(client);
+    eventually("the tunnel is no more", async || (in_flight(&gateway) == [0, 0]).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -220,8 +220,7 @@ async fn who_is_gone_is_asked_no_more() {
     gateway.replace("scoregate.yaml", &config(&rose));
     assert!(!matches!(gateway.reload().await, Outcome::Refused(_)));
     // The other one's probes are the clock: one that was under way has ended after these.
-    let after = |probes: usize| async move { probes };
-    let begun = after(stays.probes()).await;
+    let begun = stays.probes();
     eventually("two probes", async || (stays.probes() >= begun + 2).then_some(())).await;
     let (last, begun) = (gone.probes(), stays.probes());
     eventually("more probes", async || (stays.probes() >= begun + 5).then_some(())).await;

@@ -105,10 +105,8 @@ async fn a_name_that_means_another_host_is_followed_and_calls_under_way_finish()
     old.until_seen(1).await;
 
     table.now_means(&[&new]);
-    eventually("calls at the new host", async || {
-        gateway.metric(&looked_up("changed")).await.ge(&2.0).then_some(())
-    })
-    .await;
+    gateway.until_metric(&looked_up("changed"), 2.0).await;
+    until_looked_up(&gateway, "unchanged").await;
     gateway.until_ready("iris/blue", 1, 1).await;
     for _ in 0..10 {
         score(&gateway).await;

@@ -117,7 +117,7 @@ fn what_cannot_be_asked_is_refused_by_its_field() {
         ),
         (
             "health: {readiness: {body_file: nowhere}}",
-            ".health.readiness.body_file: /nowhere cannot be read (No such file or directory (os error 2)); check the path",
+            ".health.readiness.body_file: /nowhere/nowhere cannot be read (No such file or directory (os error 2)); check the path",
         ),
         (
             "health: {readiness: {body: '1', timeout: 0s}}",
