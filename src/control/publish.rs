@@ -50,12 +50,6 @@ impl Publisher {
     /// # Errors
     /// What of the configuration cannot be built.
     pub fn start(config: &Config, metrics: Arc<Metrics>, jwks: JwksRegistry) -> Result<Self, PublishError> {
-        let nothing = Snapshot {
-            generation: 0,
-            routes: RouteTable::new([]),
-            services: vec![],
-            listeners: Arc::default(),
-        };
         let sources = Sources {
             listeners: Arc::default(),
             declared: vec![],
@@ -63,7 +57,7 @@ impl Publisher {
             shadowed: BTreeSet::new(),
             retired: vec![],
         };
-        let published = Arc::new(ArcSwap::from_pointee(nothing));
+        let published = Arc::new(ArcSwap::from_pointee(Snapshot::nothing()));
         let publisher =
             Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
         publisher.publish(config)?;

@@ -27,6 +27,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What is there before the first publication: no service and no listener.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { generation: 0, routes: RouteTable::new([]), services: vec![], listeners: Arc::default() }
+    }
+
     /// The service of that name.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {

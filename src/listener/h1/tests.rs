@@ -17,7 +17,6 @@ use super::*;
 use crate::error::{Error, Kind};
 use crate::lifecycle::Drain;
 use crate::proxy::{ResponseBody, Snapshot};
-use crate::route::RouteTable;
 use crate::telemetry::{Metrics, Telemetry, TelemetrySettings};
 use crate::wire::framing::Decoded;
 use crate::wire::head::parse_response;
@@ -78,9 +77,7 @@ fn bytes_from(place: usize, length: usize) -> Vec<u8> {
 fn worker() -> Rc<Worker> {
     let metrics = Metrics::new();
     let records = Telemetry::start(&TelemetrySettings::default(), &metrics).unwrap().sink().worker();
-    let snapshot =
-        Snapshot { generation: 1, routes: RouteTable::new([]), services: vec![], listeners: Arc::from([]) };
-    let published = Arc::new(ArcSwap::from_pointee(snapshot));
+    let published = Arc::new(ArcSwap::from_pointee(Snapshot::nothing()));
     Rc::new(Worker::new(published, records, metrics, Drain::default()))
 }
 

@@ -84,6 +84,24 @@ impl Upstream {
         .await
     }
 
+    /// Answers the first request of each connection with `bytes`, and closes for a permit of the gate.
+    pub async fn cut(bytes: impl AsRef<[u8]>) -> (Self, Arc<Semaphore>) {
+        let bytes = bytes.as_ref().to_vec();
+        let gate = Arc::new(Semaphore::new(0));
+        let held = Arc::clone(&gate);
+        let upstream = Self::serving(move |mut tcp, connection, log| {
+            let (bytes, gate) = (bytes.clone(), Arc::clone(&held));
+            async move {
+                if let Some(seen) = read_request(&mut tcp, &mut Vec::new(), connection).await {
+                    log.lock().unwrap().push(seen);
+                    let _ = tcp.write_all(&bytes).await;
+                    gate.acquire().await.unwrap().forget();
+                }
+            }
+        });
+        (upstream.await, gate)
+    }
+
     /// Gives each call that comes by HTTP/2, over TLS if `tls` is given, to `answer`.
     pub async fn h2<F>(
         tls: Option<Arc<rustls::ServerConfig>>,

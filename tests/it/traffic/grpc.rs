@@ -239,9 +239,11 @@ async fn a_status_behind_the_messages_is_told_in_the_record() {
 
 /// A refusal as the client of a gRPC call gets it.
 async fn refused(client: &mut SendRequest<Bytes>, call: Request<()>) -> HeaderMap {
+    // One that tells another length never ends.
+    let is_whole = !call.headers().contains_key("content-length");
     let (answer, mut sending) = client.clone().ready().await.unwrap().send_request(call, false).unwrap();
     // A refusal may come before the message.
-    let _ = sending.send_data(message("sixteen letters!"), true);
+    let _ = sending.send_data(message("sixteen letters!"), is_whole);
     let answer = soon("a refusal", answer).await.unwrap();
     assert_eq!(answer.status(), 200, "gRPC has statuses of its own");
     assert!(answer.body().is_end_stream(), "a trailers-only answer");
@@ -262,7 +264,7 @@ async fn record_of(gateway: &Gateway, refusal: &HeaderMap) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateways_own_refusals_are_statuses_of_grpc() {
     let (replica, _told) = replica(echo).await;
-    let gateway = gateway(&replica, "    limits: { body_bytes: 20 }").await;
+    let gateway = gateway(&replica, "    limits: { body_bytes: 21 }").await;
     let mut client = gateway.h2_streams().await;
     let bare = |path: &str| {
         let mut call = request(path).body(()).unwrap();
@@ -279,7 +281,7 @@ async fn the_gateways_own_refusals_are_statuses_of_grpc() {
         (wrong, "16", 401, "auth_invalid"),
         (request("/other.Service/Method").body(()).unwrap(), "12", 404, "unknown_service"),
         (with(METHOD, "azureml-model-deployment", "none"), "12", 404, "unknown_service"),
-        (with(METHOD, "content-length", "21"), "8", 413, "body_too_large"),
+        (with(METHOD, "content-length", "22"), "8", 413, "body_too_large"),
     ] {
         let refusal = refused(&mut client, call).await;
         assert_eq!(

@@ -138,14 +138,14 @@ async fn an_answer_that_has_begun_is_never_tried_again_and_its_cut_is_seen() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ] {
-        let replica = Replica::bind().await;
+        let (replica, gate) = Upstream::cut(bytes).await;
         let gateway = gateway(&[replica.address], "replay: always, statuses: [503]").await;
         let mut connection = gateway.connect().await;
         connection.send(score_request("iris", Some(KEY), "hello")).await;
         let (mut call, _) = replica.request().await;
         call.send(bytes).await;
         assert_eq!(connection.answer_to_head().await.status, 200);
-        drop(call);
+        gate.add_permits(1);
         let (_, end) = connection.ending().await;
         assert_eq!(end, End::Cut, "{}", String::from_utf8_lossy(bytes));
         let record = &gateway.exactly(1).await[0];
