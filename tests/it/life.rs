@@ -377,11 +377,13 @@ async fn a_sigusr1_after_a_rename_goes_on_in_a_new_record_file() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_ends_one_call_with_500_and_a_record_and_the_connection_goes_on() {
     let (upstream, gate) = Upstream::held().await;
-    let services = service("iris", upstream.address, "") + &service("broken", upstream.address, "");
+    let echo = Upstream::echo().await;
+    let services = service("iris", upstream.address, "") + &service("broken", echo.address, "");
     let (dir, certificates) = prepare(&config(&services));
-    // No configuration file can give a deployment without replicas: the choice of one relies on that, and panics.
+    // No configuration file can give a wait that has no end: adding it to the clock panics.
     let gateway = Gateway::start_changed(dir, certificates, |config| {
-        Arc::make_mut(&mut config.services[1]).deployments[0].replicas.clear();
+        let broken = &mut Arc::make_mut(&mut config.services[1]).deployments[0];
+        broken.limits.upstream.first_byte = Duration::MAX;
     })
     .await;
     let mut h2 = gateway.h2().await;

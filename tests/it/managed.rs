@@ -306,7 +306,7 @@ async fn a_service_has_series_from_its_first_call_on() {
     let gateway = gateway(&upstream).await;
     upsert(&gateway, [managed("iris", upstream.address, by_keys(KEY, None))]);
     let (_, page) = gateway.observe("/metrics").await;
-    assert!(!page.contains(r#"service="iris""#));
+    assert!(!page.contains(r#"scoregate_requests_total{service="iris""#));
     gateway.score("iris", Some(KEY), "1").await;
     let series = r#"scoregate_requests_total{service="iris",compute_type="AKS",deployment="green",code="200",reason="ok"}"#;
     gateway.until_metric(series, 1.0).await;
