@@ -1,3 +1,5 @@
+//! Tests of admission: who gets a place when, who is refused, and that no place and no waiter is ever lost.
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
