@@ -1,4 +1,4 @@
-//! Places, turns and refusals; callers that leave at any moment, on several threads.
+//! Tests of admission: who gets a place when, who is refused, and that no place and no waiter is ever lost.
 
 use std::future::Future;
 use std::pin::Pin;
