@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::error::{Error, Kind};
 
@@ -14,6 +14,10 @@ use super::drain::DrainRate;
 use super::places::{self, Asked, Places};
 use super::queue::{FairQueue, PrincipalId, Ticket};
 use super::refusal::{Crowd, crowded};
+
+/// Pauses of [`Admission::wait_for_room`], each twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// The places of one deployment and the queue for them; shared by all workers, and the same one for as long as there is a
 /// deployment of the name. Limit and number of replicas change while calls are under way and wait.
@@ -126,6 +130,29 @@ impl Admission {
             Ok(Ok(Outcome::Crowded)) => Err(self.refusal(Kind::QueueFull)),
             Ok(Err(_gone)) => Err(Error::new(Kind::Internal, "the admission queue is gone")),
             Err(_elapsed) => Err(self.refusal(Kind::QueueTimeout)),
+        }
+    }
+
+    /// Asks `find` until it finds something else than [`Kind::QueueFull`], up to `queue_wait`: for a call that has a place,
+    /// but one of a replica that has gone, so that it depends on the others' room. That is rare, and nobody is told when
+    /// there is room; so it asks again after pauses.
+    ///
+    /// # Errors
+    /// What `find` fails with otherwise; [`Kind::QueueTimeout`] after `queue_wait`.
+    pub async fn wait_for_room<T>(&self, find: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+        let until = Instant::now() + self.line().settings.queue_wait;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match find() {
+                Err(error) if error.kind == Kind::QueueFull => {}
+                found => return found,
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Err(self.refusal(Kind::QueueTimeout));
+            }
+            sleep_until((now + pause).min(until)).await;
+            pause = LONGEST_PAUSE.min(2 * pause);
         }
     }
 

@@ -283,7 +283,7 @@ impl Exchange {
     /// The wait for a place is over, however it ended.
     pub fn end_wait(&mut self) {
         if let Some(since) = self.waits_since.take() {
-            self.record.queue = Some(since.elapsed());
+            self.record.queue = Some(self.record.queue.unwrap_or_default() + since.elapsed());
         }
     }
 

@@ -8,8 +8,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri};
 use tokio::time::Instant;
 
-use crate::error::Error;
-use crate::upstream::{AttemptOutcome, Balancing, Choice, Deadlines, Replica, stable_hash};
+use crate::error::{Error, Kind};
+use crate::upstream::{AttemptOutcome, Balancing, Choice, Deadlines, InFlightGuard, Replica, stable_hash};
 use crate::wire::{Body, Interim};
 
 use super::context::Exchange;
@@ -29,9 +29,10 @@ pub(super) async fn forward(
     loop {
         let choice = Choice { tried: attempts.tried(), ..choice };
         let guard = match deployment.replicas.pick(&choice) {
-            Ok(guard) => guard,
-            Err(error) => return Err(attempts.last_error_or(error)),
+            Err(error) if error.kind == Kind::QueueFull => wait_for_room(deployment, exchange, &choice).await,
+            picked => picked,
         };
+        let guard = guard.map_err(|error| attempts.last_error_or(error))?;
         let replica = Arc::clone(guard.replica());
         attempts.count();
         exchange.record.attempts += 1;
@@ -63,6 +64,18 @@ pub(super) async fn forward(
             }
         }
     }
+}
+
+/// A place stands for room at some replica. Where that one has just gone, the call waits for another's as long as it may.
+async fn wait_for_room(
+    deployment: &Deployment,
+    exchange: &mut Exchange,
+    choice: &Choice<'_>,
+) -> Result<InFlightGuard, Error> {
+    exchange.begin_wait();
+    let picked = deployment.admission.wait_for_room(|| deployment.replicas.pick(choice)).await;
+    exchange.end_wait();
+    picked
 }
 
 /// What the choice of a replica for a call with `headers` depends on, before it was tried.

@@ -60,8 +60,8 @@ impl<'a> Search<'a> {
         for tier in tiers {
             match self.ask(*tier) {
                 Found::Guard(guard) => return Ok(guard),
-                // Whoever serves has no room; the ejected are no way around a cap.
-                Found::Full if is_first => return Err(self.full()),
+                // Whoever serves has no room yet; those that are ejected or were tried in vain are no way around a cap.
+                Found::Full if is_first || *tier == Tier::Fresh => return Err(self.full()),
                 Found::Full => is_full = true,
                 Found::Nobody => {}
             }
