@@ -180,10 +180,11 @@ fn the_contracts_example_is_taken_and_what_is_not_built_is_said() {
     let secrets = [
         ("IRIS_SECONDARY", "secondary-0123456789abcdefghijklm"),
         ("SCOREGATE_BOOTSTRAP_TOKEN", "owner-0123456789abcdefghijklmnop"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "InstrumentationKey=99999999-8888-4777-8666-555555555555"),
     ];
     let loaded = Machine::new().load("contract.yaml", CONTRACT, &secrets);
     assert!(loaded.config.management.is_some());
-    let without_effect = ["telemetry.application_insights", "telemetry.otlp"];
+    let without_effect = ["telemetry.otlp"];
     let expected = without_effect.map(|field| format!("{field}: has no effect in this version of scoregate"));
     let mut warnings = warnings(&loaded);
     warnings.sort_by_key(|warning| expected.iter().position(|expected| expected == warning));

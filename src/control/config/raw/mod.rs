@@ -7,6 +7,7 @@ mod gateway;
 mod listener;
 mod management;
 mod service;
+mod telemetry;
 mod unbuilt;
 
 use std::borrow::Cow;
@@ -17,16 +18,17 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::decode::At;
-pub(super) use gateway::{
-    RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
-    RawWorkspace,
-};
+pub(super) use gateway::{RawDrain, RawLog, RawLogFormat, RawObserve, RawRuntime, RawTokens, RawWorkspace};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
 pub(super) use service::{
     RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawProtocol, RawReplicaTls, RawService,
+};
+
+pub(super) use telemetry::{
+    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
 };
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the

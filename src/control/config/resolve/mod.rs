@@ -8,6 +8,7 @@ mod gateway;
 mod listener;
 mod management;
 mod service;
+mod telemetry;
 mod unbuilt;
 
 use std::collections::BTreeMap;
