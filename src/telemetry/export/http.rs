@@ -77,10 +77,11 @@ impl HttpClient {
     /// The one that is open if it leads there, or a new one.
     async fn connection(&mut self, url: &Url) -> Result<Connection, HttpError> {
         let origin = &url[..Position::BeforePath];
-        if let Some(mut open) = self.connection.take() {
-            if open.origin == origin && open.sender.ready().await.is_ok() {
-                return Ok(open);
-            }
+        if let Some(mut open) = self.connection.take()
+            && open.origin == origin
+            && open.sender.ready().await.is_ok()
+        {
+            return Ok(open);
         }
         let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(url)).await.unwrap_or_else(|_| {
             Err(HttpError(format!("no connection within {} seconds", CONNECT_TIMEOUT.as_secs())))
