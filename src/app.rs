@@ -15,11 +15,11 @@ use tokio::time::Instant;
 
 use crate::auth::{self, JwksRegistry};
 use crate::control::config::{Loaded, Source};
-use crate::control::{self, Observe, Publisher, Reloader};
+use crate::control::{self, Observe, Publisher, Reloader, Resolver, SystemResolver};
 use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
-use crate::telemetry::metrics::KeySetReading;
+use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
 use management::{ManagementPlane, Serving};
@@ -70,12 +70,26 @@ impl Gateway {
     /// # Errors
     /// An address, a file or a thread cannot be had; nothing is left running.
     pub async fn start(source: Source, loaded: Loaded) -> anyhow::Result<Self> {
+        Self::start_with(source, loaded, Arc::new(SystemResolver)).await
+    }
+
+    /// The same with a `resolver` that knows what the names of replicas mean.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        source: Source,
+        loaded: Loaded,
+        resolver: Arc<dyn Resolver>,
+    ) -> anyhow::Result<Self> {
         let config = &loaded.config;
         let metrics = Metrics::new();
         let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
         let jwks = JwksRegistry::default();
         show_key_sets(&metrics, jwks.clone());
         let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
+        show_replicas(&metrics, publisher.published());
+        show_limits(&metrics, &publisher);
         let observe = match config.observe {
             Some(observe) => {
                 let address = observe.address;
@@ -113,12 +127,18 @@ impl Gateway {
         let reloader = Arc::new(reloader);
 
         lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));
+        lifecycle::spawn("prober", control::probe_replicas(Arc::clone(&publisher), Arc::clone(&metrics)));
+        lifecycle::spawn(
+            "names",
+            control::resolve_names(Arc::clone(&publisher), resolver, Arc::clone(&metrics)),
+        );
         lifecycle::spawn("retired snapshots", reap(Arc::clone(&publisher)));
         lifecycle::spawn("config watch", control::watch(Arc::clone(&reloader)));
         if let Some((_, listener)) = observe {
             let observe = Observe {
                 metrics: Arc::clone(&metrics),
                 reloader: Arc::clone(&reloader),
+                publisher: Arc::clone(&publisher),
                 phases: lifecycle.watch(),
                 store: management.as_ref().map(ManagementPlane::health),
             };
@@ -207,6 +227,23 @@ impl Gateway {
     }
 }
 
+/// Has `metrics` show how the replicas of what is published stand.
+fn show_replicas(metrics: &Metrics, published: Arc<ArcSwap<Snapshot>>) {
+    metrics.show_replicas(move || {
+        let snapshot = published.load();
+        let services = snapshot.services.iter();
+        let readings = services.flat_map(|service| {
+            service.deployments.iter().map(|deployment| ReplicaReading {
+                service: service.settings.name.shared(),
+                deployment: Arc::clone(&deployment.name),
+                states: deployment.replicas.states().named().to_vec(),
+                ejections: deployment.replicas.ejections(),
+            })
+        });
+        readings.collect()
+    });
+}
+
 /// Has `metrics` show how the key sets of outside issuers stand.
 fn show_key_sets(metrics: &Metrics, jwks: JwksRegistry) {
     metrics.show_key_sets(move || {
@@ -214,6 +251,12 @@ fn show_key_sets(metrics: &Metrics, jwks: JwksRegistry) {
         sets.map(|set| KeySetReading { source: set.source, keys: set.keys.unwrap_or(0), age: set.age })
             .collect()
     });
+}
+
+/// Has `metrics` show how the limits of the services stand that run.
+fn show_limits(metrics: &Metrics, publisher: &Publisher) {
+    let published = publisher.published();
+    metrics.show_limits(move || control::read_limits(&published.load()));
 }
 
 /// Between two looks at the connections still open in a drain.

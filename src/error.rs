@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Why a request ended the way it did: one closed list, the same word in records, headers, metrics and traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -264,12 +265,34 @@ pub struct Error {
     pub message: Cow<'static, str>,
     /// For the log alone: the cause as the system or the peer put it. Never a credential.
     pub detail: Option<Box<str>>,
+    /// When the same request may succeed, if that is known.
+    pub retry: Option<Box<Retry>>,
+}
+
+/// When to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// After this long, in whole seconds.
+    pub after: Duration,
+    /// The allowance that is used up until then.
+    pub quota: Option<Quota>,
+}
+
+/// So many calls in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Whose it is, in one word.
+    pub name: &'static str,
+    /// Calls in each window.
+    pub calls: u64,
+    /// In whole seconds.
+    pub window: Duration,
 }
 
 impl Error {
     /// A failure with its sentence for the caller.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), detail: None }
+        Self { kind, message: message.into(), detail: None, retry: None }
     }
 
     /// Adds what only the log may say.
@@ -277,6 +300,18 @@ impl Error {
     pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(detail.to_string().into());
         self
+    }
+
+    /// Says when the same request may succeed.
+    #[must_use]
+    pub fn retry_in(self, after: Duration) -> Self {
+        Self { retry: Some(Box::new(Retry { after, quota: None })), ..self }
+    }
+
+    /// Says when the same request may succeed: when there is something left again of `quota`.
+    #[must_use]
+    pub fn over(self, quota: Quota, after: Duration) -> Self {
+        Self { retry: Some(Box::new(Retry { after, quota: Some(quota) })), ..self }
     }
 
     /// The word that this failure is reported under.

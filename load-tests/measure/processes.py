@@ -1,6 +1,7 @@
 """Processes under measurement: started on one CPU, accounted over all threads and children, ended by their pid."""
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -17,6 +18,7 @@ from . import Failure
 CPUCLOCK_SCHED = 2
 
 STOP_SECONDS = 10
+OPEN_FILES = 65536
 PORT_POLL_SECONDS = 0.02
 
 
@@ -110,6 +112,13 @@ def end_orphan(handle):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         select.select([handle], [], [], STOP_SECONDS)
     os.close(handle)
+
+
+def allow_open_files():
+    """Two thousand held connections need descriptors on both sides; the gateways inherit the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def free_port():

@@ -3,6 +3,8 @@
 //! Takes the steps of `proxy::phases` in their order, with the same parsers, route table and rules, and leaves out what
 //! only a real call can tell: whether its credential is good and whether a replica has a place.
 
+mod deployment;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use clap::Args;
-use http::uri::{Scheme, Uri};
+use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 
@@ -18,13 +20,14 @@ use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, Endpoint};
 use crate::control::config::{self, Config};
 use crate::error::Error;
-use crate::limit::DeploymentLimits;
+use crate::limit::{DeploymentLimits, QueueLength};
 use crate::listener::ListenerSettings;
 use crate::proxy::{self, DeploymentSettings, ServiceSettings, TlsFacts};
 use crate::route::{Host, RouteTable, Routed, SERVICE_PREFIX, Target};
 use crate::tls;
 
 use super::ConfigFile;
+use deployment::{Candidates, show_mirror, show_retry};
 
 /// The call to explain.
 #[derive(Debug, Args)]
@@ -78,21 +81,22 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         met["service"] = show_service(service, &host, &target);
         met["auth"] = show_auth(service, &headers);
         met["limits"] = show_limits(service);
+        let asked = target.under(routed.prefix);
         let endpoint = routed.endpoint?;
+        met["endpoint"] = show_endpoint(endpoint);
         if service.cors.is_some() && proxy::is_preflight(&call.method, &headers) {
             met["cors"] = json!("the gateway answers this preflight itself, without a credential");
             return Ok(());
         }
-        proxy::check_method(&call.method)?;
-        let (candidates, because) = choose_deployments(service, &headers);
+        proxy::check_method(&call.method, endpoint.methods())?;
+        let candidates = Candidates::of(service, &headers);
         let shown: Vec<_> =
-            candidates.iter().map(|deployment| show_deployment(deployment, endpoint)).collect();
-        met["deployment"] = json!({ "because": because, "candidates": shown });
-        match candidates.is_empty() {
-            false => Ok(()),
-            true if headers.contains_key(proxy::DEPLOYMENT) => Err(proxy::unknown_deployment()),
-            true => Err(proxy::no_traffic()),
-        }
+            candidates.deployments.iter().map(|it| show_deployment(it, endpoint, &asked)).collect();
+        met["deployment"] = json!({ "because": candidates.because, "candidates": shown });
+        met["mirror"] = show_mirror(service, &headers, (endpoint, &call.method));
+        met["retry"] = show_retry(service, &call.method);
+        candidates.check()?;
+        some_path(&candidates.deployments, endpoint, &asked)
     }))
 }
 
@@ -144,30 +148,18 @@ fn route(
         tls.check_authority(&host)?;
     }
     let services = config.services.iter().enumerate();
-    let routes = RouteTable::new(services.map(|(place, s)| (&s.name, &*s.hosts, place)));
+    let routes = RouteTable::new(services.map(|(place, service)| service.route(place)));
     let routed = routes.find(&host, &target)?;
     Ok((host, target, routed))
 }
 
-/// The deployments that may get the call, and why these; none if the caller names one that is not there.
-fn choose_deployments<'a>(
-    service: &'a ServiceSettings,
-    headers: &HeaderMap,
-) -> (Vec<&'a DeploymentSettings>, String) {
-    let all = service.deployments.iter();
-    let Some(named) = headers.get(proxy::DEPLOYMENT) else {
-        let candidates = all.filter(|deployment| deployment.traffic > 0);
-        return (candidates.collect(), "the traffic split decides".to_owned());
-    };
-    let names: Vec<_> = all.clone().map(|deployment| deployment.name.as_str()).collect();
-    let candidates: Vec<_> =
-        all.filter(|deployment| deployment.name.as_str().as_bytes() == named.as_bytes()).collect();
-    let because = if candidates.is_empty() {
-        format!("azureml-model-deployment names {named:?}, but the service has {}", names.join(", "))
-    } else {
-        "azureml-model-deployment names it".to_owned()
-    };
-    (candidates, because)
+/// The refusal of a call that none of `candidates` has a path for.
+fn some_path(candidates: &[&DeploymentSettings], endpoint: Endpoint, asked: &Target) -> Result<(), Error> {
+    let mut paths = candidates.iter().map(|candidate| candidate.paths.upstream(endpoint, asked).map(drop));
+    match paths.next() {
+        Some(Err(refusal)) if !paths.any(|path| path.is_ok()) => Err(refusal),
+        _ => Ok(()),
+    }
 }
 
 fn show_listener(listener: Option<&ListenerSettings>, because: &str) -> Value {
@@ -190,8 +182,20 @@ fn show_service(service: &ServiceSettings, host: &Host, target: &Target) -> Valu
     json!({
         "name": service.name.as_str(),
         "computeType": service.compute_type.as_str(),
+        "profile": service.opens.profile.as_str(),
         "because": because,
     })
+}
+
+fn show_endpoint(endpoint: Endpoint) -> Value {
+    let because = match endpoint {
+        Endpoint::Score | Endpoint::Swagger | Endpoint::Health => {
+            "every service has it; the deployment says where it is"
+        }
+        Endpoint::Open(_) => "the profile or score_paths opens this path; it is passed on as it is",
+        Endpoint::Grpc => "the profile or grpc opens this method; it is passed on as it is",
+    };
+    json!({ "kind": endpoint.as_str(), "methods": endpoint.methods().as_str(), "because": because })
 }
 
 fn show_auth(service: &ServiceSettings, headers: &HeaderMap) -> Value {
@@ -236,7 +240,16 @@ fn show_limits(service: &ServiceSettings) -> Value {
         "headerBytes": service.limits.header_bytes,
         "requestBodyTimeout": format!("{:?}", service.limits.request_body),
         "responseWriteTimeout": format!("{:?}", service.limits.response_write),
+        "answerTimeout": service.limits.answer.map(|limit| format!("{limit:?}")),
     });
+    for (name, rate) in
+        [("rate", service.limits.rates.service), ("ratePerPrincipal", service.limits.rates.per_principal)]
+    {
+        shown[name] = rate.map_or(
+            Value::Null,
+            |rate| json!({ "requestsPerSecond": rate.per_second(), "burst": rate.burst() }),
+        );
+    }
     if let Some(deployment) = service.deployments.first() {
         let DeploymentLimits { upstream, admission } = deployment.limits;
         shown["connectTimeout"] = format!("{:?}", upstream.connect).into();
@@ -244,19 +257,22 @@ fn show_limits(service: &ServiceSettings) -> Value {
         shown["idleTimeout"] = format!("{:?}", upstream.idle).into();
         shown["concurrentRequestsPerReplica"] = admission.per_replica.into();
         shown["queueWait"] = format!("{:?}", admission.queue_wait).into();
-        shown["queueLength"] = admission.queue_length.into();
+        shown["queueLength"] = match admission.queue_length {
+            QueueLength::Fixed(length) => length.into(),
+            QueueLength::AsPlaces => "as many as there are places".into(),
+        };
     }
     shown
 }
 
-fn show_deployment(deployment: &DeploymentSettings, endpoint: Endpoint) -> Value {
-    let path = deployment.paths.of(endpoint);
+fn show_deployment(deployment: &DeploymentSettings, endpoint: Endpoint, asked: &Target) -> Value {
+    let path = deployment.paths.upstream(endpoint, asked).ok();
     let replicas: Vec<_> = deployment.replicas.iter().map(|replica| replica.origin.to_string()).collect();
     json!({
         "name": deployment.name.as_str(),
         "trafficPercent": deployment.traffic,
         "replicas": replicas,
-        "path": path.as_str(),
+        "path": path.as_ref().map(PathAndQuery::path),
     })
 }
 

@@ -2,12 +2,19 @@
 
 mod build;
 pub mod config;
+mod limits;
+mod names;
 mod observe;
+mod probe;
 mod publish;
 mod reload;
+mod topology;
 mod watch;
 
+pub use limits::read_limits;
+pub use names::{LookUp, Resolver, SystemResolver, run as resolve_names};
 pub use observe::{Observe, StoreHealth, bind as bind_observe};
+pub use probe::run as probe_replicas;
 pub use publish::{PublishError, Publisher};
 pub use reload::{Outcome, Reloader, Status};
 pub use watch::watch;

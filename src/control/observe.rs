@@ -23,6 +23,7 @@ use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::telemetry::metrics::StoreState;
 use crate::telemetry::{Metrics, metrics};
 
+use super::publish::Publisher;
 use super::reload::Reloader;
 
 /// Longest wait for a request head.
@@ -36,6 +37,8 @@ pub struct Observe {
     pub metrics: Arc<Metrics>,
     /// Shown by `/config/status`.
     pub reloader: Arc<Reloader>,
+    /// Whose replicas `/readyz?verbose` counts.
+    pub publisher: Arc<Publisher>,
     /// Decides `/readyz`.
     pub phases: PhaseReceiver,
     /// Told by `/readyz?verbose`; `None`: there is no management plane.
@@ -144,8 +147,26 @@ impl Observe {
             let note = if store.is_up() { "ok" } else { "unavailable: changes are refused, scoring goes on" };
             check(store.is_up(), "store", note.to_owned());
         }
+        // The same: a model that is not ready is no fault of the gateway, and other services are served.
+        if detail == Detail::Checks {
+            for (deployment, serving, all) in self.replicas() {
+                check(serving > 0, &format!("replicas {deployment}"), format!("{serving} of {all} ready"));
+            }
+        }
         body.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
         text(status, body)
+    }
+
+    /// Per deployment, as `SERVICE/DEPLOYMENT`: how many of its replicas may take calls, and how many there are.
+    fn replicas(&self) -> Vec<(String, usize, usize)> {
+        let snapshot = self.publisher.published().load_full();
+        let deployments = snapshot.services.iter().flat_map(|service| {
+            service.deployments.iter().map(|deployment| {
+                let name = format!("{}/{}", service.settings.name, deployment.name);
+                (name, deployment.replicas.serving(), deployment.replicas.members().len())
+            })
+        });
+        deployments.collect()
     }
 
     fn config_status(&self) -> Response<Full<Bytes>> {

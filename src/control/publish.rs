@@ -15,9 +15,11 @@ use crate::proxy::{ListenerState, Service, ServiceChanges, ServiceSettings, Snap
 use crate::route::RouteTable;
 use crate::telemetry::Metrics;
 use crate::tls::{self, TlsError};
+use crate::upstream::{Replica, ReplicaSet};
 
 use super::build;
 use super::config::Config;
+use super::topology::Topology;
 
 /// Builds snapshots and publishes them to the data plane. Reload and management plane share it; one of them publishes at a
 /// time.
@@ -26,6 +28,7 @@ pub struct Publisher {
     jwks: JwksRegistry,
     published: Arc<ArcSwap<Snapshot>>,
     sources: Mutex<Sources>,
+    topology: Topology,
 }
 
 /// What a snapshot is put together from.
@@ -61,7 +64,8 @@ impl Publisher {
             retired: vec![],
         };
         let published = Arc::new(ArcSwap::from_pointee(nothing));
-        let publisher = Self { metrics, jwks, published, sources: Mutex::new(sources) };
+        let publisher =
+            Self { metrics, jwks, published, sources: Mutex::new(sources), topology: Topology::default() };
         publisher.publish(config)?;
         Ok(publisher)
     }
@@ -142,6 +146,29 @@ impl Publisher {
         Arc::clone(&self.published)
     }
 
+    /// Gives `set` its new members, if it is still the set of a deployment in the running snapshot; `false`: it is not, or
+    /// somebody publishes just now, of which [`topology`](Self::topology) tells. A set that another one has taken the place
+    /// of must not decide over replicas any more.
+    pub(super) fn replace_members(&self, set: &Arc<ReplicaSet>, members: Vec<Arc<Replica>>) -> bool {
+        let _sources = match self.sources.try_lock() {
+            Ok(sources) => sources,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let running = self.published.load();
+        let mut deployments = running.services.iter().flat_map(|service| &service.deployments);
+        let is_running = deployments.any(|deployment| Arc::ptr_eq(&deployment.replicas, set));
+        if is_running {
+            set.replace_members(members);
+        }
+        is_running
+    }
+
+    /// Tells of each publication.
+    pub(super) const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     /// Frees snapshots that nobody holds any more; returns how many are still held. Publishing does it as well; to be called
     /// now and then, so that the last one retired does not wait for the next change.
     pub fn reap(&self) -> usize {
@@ -155,9 +182,13 @@ impl Publisher {
 
     fn swap(&self, sources: &mut Sources) -> u64 {
         let generation = self.generation() + 1;
-        let retired = self.published.swap(Arc::new(sources.snapshot(generation)));
+        let snapshot = Arc::new(sources.snapshot(generation));
+        let retired = self.published.swap(Arc::clone(&snapshot));
+        // Now that nothing can fail any more: what lives on has belonged to the old snapshot till here.
+        snapshot.services.iter().for_each(|service| build::enact(service));
         sources.retired.push(retired);
         sources.reap();
+        self.topology.changed();
         generation
     }
 
@@ -186,8 +217,7 @@ impl Sources {
         }
         self.shadowed = shadowed;
         let routes = services.iter().enumerate();
-        let routes = routes.map(|(place, service)| (&service.settings.name, &*service.settings.hosts, place));
-        let routes = RouteTable::new(routes);
+        let routes = RouteTable::new(routes.map(|(place, service)| service.settings.route(place)));
         Snapshot { generation, routes, services, listeners: Arc::clone(&self.listeners) }
     }
 

@@ -1,7 +1,16 @@
-//! What a service allows: sizes, waits and how many calls at once.
+//! What a service allows: sizes, waits, how many calls at once, and how many in a time.
 
 mod admission;
+mod drain;
+mod places;
+mod queue;
+mod rate;
+mod rates;
+mod refusal;
 mod settings;
 
-pub use admission::{Admission, Permit};
-pub use settings::{AdmissionSettings, DeploymentLimits, Limits};
+pub use admission::{Admission, Load, Permit};
+pub use queue::PrincipalId;
+pub use rate::RateSettings;
+pub use rates::{PrincipalCount, RateLimits, Rates};
+pub use settings::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};

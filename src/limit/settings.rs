@@ -3,7 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::catalog::ComputeType;
+
 use crate::upstream::Deadlines;
+
+use super::RateLimits;
 
 /// Sizes and waits on the client, the same for all of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +20,10 @@ pub struct Limits {
     pub request_body: Duration,
     /// `response_write_timeout`: longest wait for the client to take the next piece of the answer.
     pub response_write: Duration,
+    /// `answer_timeout`: longest time from the head of an answer, or of a tunnel's 101, to its end; `None`: no limit.
+    pub answer: Option<Duration>,
+    /// `rate` and `rate_per_principal`: how many calls in a time.
+    pub rates: RateLimits,
 }
 
 impl Limits {
@@ -25,6 +33,8 @@ impl Limits {
     pub const HEADER_BYTES: RangeInclusive<u64> = 1 << 10..=64 << 10;
     /// Bounds of the waits on the client.
     pub const WAITS: RangeInclusive<Duration> = MILLISECOND..=minutes(60);
+    /// Bounds of `answer_timeout`.
+    pub const ANSWER: RangeInclusive<Duration> = MILLISECOND..=minutes(7 * 24 * 60);
 }
 
 /// Those of a service that sets none.
@@ -35,6 +45,8 @@ impl Default for Limits {
             header_bytes: 64 << 10,
             request_body: Duration::from_secs(30),
             response_write: Duration::from_secs(30),
+            answer: None,
+            rates: RateLimits::default(),
         }
     }
 }
@@ -72,8 +84,9 @@ impl Default for DeploymentLimits {
             },
             admission: AdmissionSettings {
                 per_replica: None,
+                chosen_by: ChosenBy::Owner,
                 queue_wait: Duration::from_millis(500),
-                queue_length: 1000,
+                queue_length: QueueLength::DEFAULT,
             },
         }
     }
@@ -84,10 +97,54 @@ impl Default for DeploymentLimits {
 pub struct AdmissionSettings {
     /// `concurrent_requests_per_replica`; `None`: no limit.
     pub per_replica: Option<u32>,
+    /// Who set that, for whoever is refused by it.
+    pub chosen_by: ChosenBy,
     /// `queue_wait`: longest wait for a place.
     pub queue_wait: Duration,
     /// `queue_length`: how many may wait at once.
-    pub queue_length: u32,
+    pub queue_length: QueueLength,
+}
+
+/// Where a limit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// Whoever owns the service has set it.
+    Owner,
+    /// Nobody has: it is what Azure gives services that leave it out.
+    Azure,
+}
+
+/// How many calls may wait at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueLength {
+    /// This many.
+    Fixed(u32),
+    /// As many as there are places, so that twice as many calls as places are taken in (Managed: more than
+    /// `2 x max_concurrent_requests_per_instance x instances` is answered 429, Azure's limits of online endpoints).
+    AsPlaces,
+}
+
+impl QueueLength {
+    /// That of a service that sets none, but for Managed ones.
+    pub const DEFAULT: Self = Self::Fixed(1000);
+
+    /// That of a service of `compute_type` that sets none.
+    #[must_use]
+    pub const fn default_of(compute_type: ComputeType) -> Self {
+        match compute_type {
+            ComputeType::Aci | ComputeType::Aks => Self::DEFAULT,
+            ComputeType::Managed => Self::AsPlaces,
+        }
+    }
+
+    /// The number, where there are so many places.
+    #[must_use]
+    pub const fn of_places(self, places: u32) -> u32 {
+        match self {
+            Self::Fixed(length) => length,
+            Self::AsPlaces => places,
+        }
+    }
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

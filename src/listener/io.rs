@@ -3,10 +3,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+
+use crate::wire::Duplex;
 
 /// One accepted connection. The TLS state is boxed: plain connections stay small and moves stay cheap.
 #[derive(Debug)]
@@ -25,6 +28,13 @@ impl DownstreamIo {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+}
+
+impl Duplex for DownstreamIo {
+    fn abort(&self) {
+        // Fails on a socket that is gone already, which is as good.
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
     }
 }
 

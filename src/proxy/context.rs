@@ -1,24 +1,28 @@
 //! The exchange: what is known of one call while it is under way, and the guard that leaves its record behind.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 
 use crate::auth::Grant;
-use crate::error::{EndedBy, Error, Reason};
+use crate::catalog::{Methods, Profile};
+use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
-use crate::limit::Permit;
-use crate::telemetry::InFlight;
+use crate::limit::{Permit, PrincipalId};
 use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
+use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
+use crate::wire::deadline::Deadline;
 
+use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
-use super::{ConnectionFacts, Inbound, Service, Worker, headers};
+use super::{ConnectionFacts, Inbound, Service, Worker, grpc, headers};
 
 /// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
 /// writes its one record.
@@ -31,10 +35,16 @@ pub(super) struct Exchange {
     worker: Rc<Worker>,
     started: Instant,
     answered: Option<Instant>,
+    /// While the call waits for a place.
+    waits_since: Option<Instant>,
     request_bytes: Rc<Cell<u64>>,
     served_by: Option<ServedBy>,
     /// Only for services that cut answers.
     validity: Option<Box<Validity>>,
+    /// When the answer must have ended; only for services with `limits.answer_timeout`.
+    answer_end: Option<Box<Deadline>>,
+    /// Only for services of the OpenAI profile.
+    usage: Option<Box<UsageWatch>>,
     held: Held,
 }
 
@@ -67,8 +77,9 @@ impl ServedBy {
 /// Places taken in the name of this call, given back with it.
 #[derive(Default)]
 struct Held {
-    place: Option<Permit>,
+    // Before the place: whoever gets that next must find room at a replica.
     replica: Option<InFlightGuard>,
+    place: Option<Permit>,
 }
 
 /// What the answer's head carries whoever makes it.
@@ -79,14 +90,30 @@ pub(super) struct AnswerFacts {
     pub allowed_origin: Option<HeaderValue>,
     /// The deployment that answered.
     pub deployment: Option<HeaderValue>,
+    /// How a refusal is written.
+    pub form: AnswerForm,
+    /// The methods of what was asked for.
+    pub methods: Methods,
+}
+
+/// How the caller wants to be told that the gateway refuses its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// By status and body.
+    Http,
+    /// By the status of gRPC: the call is one.
+    Grpc,
 }
 
 impl Exchange {
     /// Begins the exchange of `inbound`.
-    pub fn begin(worker: &Rc<Worker>, connection: &ConnectionFacts, inbound: &Inbound) -> Box<Self> {
+    pub fn begin(worker: &Rc<Worker>, connection: &ConnectionFacts, inbound: &Inbound<'_>) -> Box<Self> {
         let mut exchange = Self::nameless(worker, connection);
         if inbound.body.is_buffered() {
             exchange.request_bytes.set(inbound.body.size_hint().exact().unwrap_or_default());
+        }
+        if grpc::is_call(inbound.version, &inbound.headers) {
+            exchange.answer.form = AnswerForm::Grpc;
         }
         let record = &mut exchange.record;
         record.method = Some(inbound.method.clone());
@@ -132,19 +159,25 @@ impl Exchange {
                 connect: None,
                 first_byte: None,
                 stream: None,
+                usage: None,
             },
             answer: AnswerFacts {
                 request_id: headers::id_value(&request_id),
                 allowed_origin: None,
                 deployment: None,
+                form: AnswerForm::Http,
+                methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
             started: Instant::now(),
             answered: None,
+            waits_since: None,
             request_bytes: Rc::new(Cell::new(0)),
             served_by: None,
             validity: None,
+            answer_end: None,
+            usage: None,
             held: Held::default(),
         })
     }
@@ -162,6 +195,11 @@ impl Exchange {
     /// The service that the call found.
     pub fn service(&self) -> Option<&Service> {
         self.served_by.as_ref().map(ServedBy::service)
+    }
+
+    /// The snapshot that the call began with, and the service's place in it.
+    pub fn served_by(&self) -> Option<(&WorkerSnapshot, usize)> {
+        self.served_by.as_ref().map(|by| (&by.snapshot, by.service))
     }
 
     /// From now on the call lasts only as long as what let the caller in.
@@ -188,11 +226,64 @@ impl Exchange {
         }
     }
 
-    /// Ready when the answer is to be cut, since what let the caller in is no longer good.
+    /// Ready when the answer is to be cut: it has taken as long as it may, or what let the caller in is no longer good.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if let Some(end) = &mut self.answer_end
+            && end.poll_expired(cx).is_ready()
+        {
+            return Poll::Ready(self.answer_timeout());
+        }
         match (&mut self.validity, &self.served_by) {
             (Some(validity), Some(by)) => validity.poll_ended(cx, &self.worker, by.service()),
             _ => Poll::Pending,
+        }
+    }
+
+    fn answer_timeout(&self) -> Error {
+        let limit = self.service().and_then(|service| service.settings.limits.answer).unwrap_or_default();
+        let message = format!("the answer took longer than limits.answer_timeout ({limit:?})");
+        Error::new(Kind::UpstreamTimeout, message)
+    }
+
+    /// Counts the call as a tunnel until the guard is dropped.
+    pub fn start_tunnel(&self) -> Option<InTunnel> {
+        self.service().map(|service| service.metrics(&self.worker.metrics).start_tunnel())
+    }
+
+    /// The container has answered with `fields`; where its kind of server tells of model and tokens, that is noted.
+    pub fn watch_usage(&mut self, fields: &HeaderMap) {
+        let is_openai = |service: &Service| service.settings.opens.profile == Profile::OpenAi;
+        if self.service().is_some_and(is_openai) {
+            self.usage = UsageWatch::of(fields).map(Box::new);
+        }
+    }
+
+    /// A piece of the answer passes.
+    pub fn see_piece(&mut self, piece: &[u8]) {
+        self.record.response_bytes += piece.len() as u64;
+        if let Some(usage) = &mut self.usage {
+            usage.see(piece);
+        }
+    }
+
+    /// Who calls, as whoever shares something out among callers tells them apart: a token's subject, one of the service's
+    /// keys, or else the client's address. Each key is a caller of its own.
+    pub fn caller(&self) -> PrincipalId {
+        match &self.record.principal {
+            Principal::Anonymous => PrincipalId::of(&share_of(self.record.client_address)),
+            named => PrincipalId::of(named),
+        }
+    }
+
+    /// The call waits for a place from now on.
+    pub fn begin_wait(&mut self) {
+        self.waits_since = Some(Instant::now());
+    }
+
+    /// The wait for a place is over, however it ended.
+    pub fn end_wait(&mut self) {
+        if let Some(since) = self.waits_since.take() {
+            self.record.queue = Some(since.elapsed());
         }
     }
 
@@ -206,6 +297,11 @@ impl Exchange {
         self.held.replica = Some(guard);
     }
 
+    /// The call is no more in flight at the replica that it was in vain at.
+    pub fn release_replica(&mut self) {
+        self.held.replica = None;
+    }
+
     /// Where the request body is counted as it arrives.
     pub fn request_meter(&self) -> Rc<Cell<u64>> {
         Rc::clone(&self.request_bytes)
@@ -216,7 +312,20 @@ impl Exchange {
         self.record.status = status.as_u16();
         self.set_reason(reason);
         self.progress = Progress::Answering;
-        self.answered = Some(Instant::now());
+        let now = Instant::now();
+        self.answered = Some(now);
+        if let Some(limit) = self.service().and_then(|service| service.settings.limits.answer) {
+            let mut end = Deadline::new();
+            end.set(tokio::time::Instant::from_std(now) + limit);
+            self.answer_end = Some(Box::new(end));
+        }
+    }
+
+    /// The replica has answered, and says behind its answer that it failed.
+    pub fn model_failed(&mut self) {
+        if self.record.reason == Reason::Ok {
+            self.set_reason(Reason::ModelError);
+        }
     }
 
     /// The answer is wholly handed over.
@@ -253,6 +362,11 @@ impl Exchange {
                 Reason::ClientGone
             });
         }
+        // A caller that left while it waited has waited all the same.
+        self.end_wait();
+        if let Some(usage) = self.usage.take() {
+            self.record.usage = usage.read().map(Box::new);
+        }
         let now = Instant::now();
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();
@@ -277,6 +391,15 @@ impl Drop for Exchange {
             None => self.worker.metrics.unrouted().observe(&self.record),
         }
         self.worker.records.write(&self.record);
+    }
+}
+
+/// The part of an address that one client has: all of an IPv4 address, the network of an IPv6 address, of which it can have
+/// any number (RFC 6177).
+fn share_of(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() >> 64 << 64,
     }
 }
 

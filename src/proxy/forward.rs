@@ -1,108 +1,140 @@
-//! One call to a replica: choose it, write the request as it should see it, and try again where nothing was sent.
+//! One call to a replica: choose it, write the request as it should see it, and try again where that is right.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{HeaderMap, Request, Response, Uri};
+use tokio::time::Instant;
 
-use crate::catalog::Endpoint;
-use crate::error::{Error, Kind};
-use crate::route::Target;
-use crate::upstream::{Connection, Replica};
-use crate::wire::Body;
+use crate::error::Error;
+use crate::upstream::{AttemptOutcome, Balancing, Choice, Deadlines, Replica, stable_hash};
+use crate::wire::{Body, Interim};
 
-use super::body::RequestBody;
 use super::context::Exchange;
+use super::retry::{Attempts, Failed, Then};
 use super::{ConnectionFacts, Deployment, Inbound, Service, Worker, headers};
-
-/// Attempts of one call at most. Only attempts that sent nothing are followed by another.
-const MOST_ATTEMPTS: u32 = 3;
 
 /// Has `request` answered by a replica of the deployment.
 pub(super) async fn forward(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
-    deployment: &Deployment,
+    (service, deployment): (&Service, &Deployment),
     mut request: Request<Body>,
+    interim: &dyn Interim,
 ) -> Result<Response<Body>, Error> {
-    let deadlines = &deployment.deadlines;
-    let mut last_failed = None;
+    let choice = choice(deployment, request.headers());
+    let mut attempts = Attempts::begin(service, &deployment.deadlines, &mut request);
     loop {
-        let replica = pick(&deployment.replicas, last_failed.as_ref());
+        let choice = Choice { tried: attempts.tried(), ..choice };
+        let guard = match deployment.replicas.pick(&choice) {
+            Ok(guard) => guard,
+            Err(error) => return Err(attempts.last_error_or(error)),
+        };
+        let replica = Arc::clone(guard.replica());
+        attempts.count();
         exchange.record.attempts += 1;
         exchange.record.replica = Some(Arc::clone(replica.label()));
-        exchange.hold_replica(replica.start_call());
-        let may_retry = exchange.record.attempts < MOST_ATTEMPTS;
+        exchange.hold_replica(guard);
         let started = Instant::now();
-        let upstream: Connection = match worker.pools.connection(replica, deadlines).await {
-            Ok(upstream) => upstream,
-            Err(_) if may_retry && deployment.replicas.len() > 1 => {
-                last_failed = Some(Arc::clone(replica));
-                continue;
+        let waits = (attempts.deadlines(), started);
+        let failed = match attempt(worker, &replica, request, waits, &headers::PassedOn(interim)).await {
+            Ok(sent) => {
+                exchange.record.connect = sent.connect;
+                if !attempts.takes_for_failure(sent.response.status()) {
+                    exchange.record.first_byte = Some(started.elapsed());
+                    return Ok(sent.response);
+                }
+                Failed::Answered(sent.response)
             }
-            Err(error) => return Err(error),
+            Err(failed) => failed,
         };
-        exchange.record.connect = upstream.connect_time();
-        headers::set_host(request.headers_mut(), replica.host_header());
-        match upstream.send(request, deadlines).await {
-            Ok(response) => {
-                exchange.record.first_byte = Some(started.elapsed());
-                return Ok(response);
+        match attempts.after((replica, &deployment.replicas), started, failed, &worker.metrics) {
+            Then::Again(again) => {
+                exchange.release_replica();
+                request = again;
             }
-            Err(failed) => match failed.unsent {
-                Some(unsent) if may_retry => request = *unsent,
-                _ => return Err(failed.error),
-            },
+            Then::Stands(failed) => {
+                if let Failed::Answered(_) = failed {
+                    exchange.record.first_byte = Some(started.elapsed());
+                }
+                return failed.into_outcome();
+            }
         }
     }
 }
 
-/// The less busy of two replicas taken at random (the power of two choices), passing over the one that just failed.
-fn pick<'a>(replicas: &'a [Arc<Replica>], failed: Option<&Arc<Replica>>) -> &'a Arc<Replica> {
-    let draw = || {
-        let place = fastrand::usize(..replicas.len());
-        let is_failed = failed.is_some_and(|failed| Arc::ptr_eq(failed, &replicas[place]));
-        &replicas[if is_failed { (place + 1) % replicas.len() } else { place }]
+/// What the choice of a replica for a call with `headers` depends on, before it was tried.
+pub(super) fn choice(deployment: &Deployment, headers: &HeaderMap) -> Choice<'static> {
+    let hash = match &deployment.replicas.settings().policy {
+        Balancing::Hash(name) => headers.get(name).map(|value| stable_hash(value.as_bytes())),
+        Balancing::LeastBusy | Balancing::RoundRobin => None,
     };
-    if replicas.len() == 1 {
-        return &replicas[0];
+    Choice { hash, tried: &[], per_replica: deployment.admission.per_replica() }
+}
+
+/// An attempt that was answered.
+pub(super) struct Sent {
+    /// The answer's body is still to come.
+    pub response: Response<Body>,
+    /// How long it took to connect; `None` if there was a connection.
+    pub connect: Option<Duration>,
+}
+
+/// One attempt at `replica`, begun at `started`; the replica hears how it went, and `interim` what it says before its answer.
+pub(super) async fn attempt(
+    worker: &Worker,
+    replica: &Arc<Replica>,
+    mut request: Request<Body>,
+    (deadlines, started): (&Deadlines, Instant),
+    interim: &dyn Interim,
+) -> Result<Sent, Failed> {
+    worker.pools.advance(started);
+    let connection = match worker.pools.connection(replica, deadlines).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            replica.report(AttemptOutcome::ConnectFailed);
+            return Err(Failed::Connect(error, request));
+        }
+    };
+    let connect = connection.connect_time();
+    if connect.is_some() {
+        replica.report(AttemptOutcome::Connected);
     }
-    let (one, other) = (draw(), draw());
-    if one.in_flight() <= other.in_flight() { one } else { other }
+    headers::set_host(request.headers_mut(), replica.host_header());
+    match connection.send_for(request, deadlines, interim).await {
+        Ok(response) => {
+            replica.report(AttemptOutcome::Answered(response.status()));
+            Ok(Sent { response, connect })
+        }
+        Err(failed) => match failed.unsent {
+            // A pooled connection that closed at the moment of use says nothing about the replica.
+            Some(unsent) => Err(Failed::Unsent(failed.error, *unsent)),
+            None => {
+                if let Some(outcome) = AttemptOutcome::of_failure(failed.error.kind) {
+                    replica.report(outcome);
+                }
+                Err(Failed::Sent(failed.error))
+            }
+        },
+    }
 }
 
 /// The request as the replica is to see it; takes fields and body out of `inbound`.
 pub(super) fn request(
     connection: &ConnectionFacts,
     exchange: &Exchange,
-    (service, deployment): (&Service, &Deployment),
-    (endpoint, target): (Endpoint, &Target),
-    inbound: &mut Inbound,
-) -> Result<Request<Body>, Error> {
-    let body = RequestBody::wrap(std::mem::take(&mut inbound.body), service, exchange.request_meter());
-    let mut request = Request::new(body);
+    service: &Service,
+    path: PathAndQuery,
+    inbound: &mut Inbound<'_>,
+) -> Request<Body> {
+    let mut request = Request::new(std::mem::take(&mut inbound.body));
     *request.method_mut() = inbound.method.clone();
-    *request.uri_mut() = upstream_uri(deployment.paths.of(endpoint), target)?;
+    *request.uri_mut() = Uri::from(path);
     let headers = request.headers_mut();
     *headers = std::mem::take(&mut inbound.headers);
     headers::prepare_request(headers, connection, exchange, service.authenticator.mode());
     headers::set_forwarded_host(headers, inbound.authority.take());
-    Ok(request)
-}
-
-/// The container's own path with the caller's query.
-fn upstream_uri(path: &PathAndQuery, target: &Target) -> Result<Uri, Error> {
-    let query = target.query_with_mark();
-    if query.is_empty() {
-        return Ok(Uri::from(path.clone()));
-    }
-    let mut whole = Vec::with_capacity(path.as_str().len() + query.len());
-    whole.extend_from_slice(path.as_str().as_bytes());
-    whole.extend_from_slice(query);
-    PathAndQuery::from_maybe_shared(Bytes::from(whole))
-        .map(Uri::from)
-        .map_err(|e| Error::new(Kind::Malformed, "the query is not acceptable").with_detail(e))
+    request
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -10,6 +11,7 @@ use time::macros::format_description;
 
 use crate::catalog::AuthMode;
 use crate::telemetry::record::RequestId;
+use crate::wire::Interim;
 
 use super::ConnectionFacts;
 use super::context::Exchange;
@@ -82,6 +84,18 @@ pub(super) fn set_forwarded_host(headers: &mut HeaderMap, authority: Option<Head
 /// Names the replica that the request goes to.
 pub(super) fn set_host(headers: &mut HeaderMap, host: &HeaderValue) {
     headers.insert(header::HOST, host.clone());
+}
+
+/// Passes a replica's interim answers on without the fields that are the gateway's alone to say.
+pub(super) struct PassedOn<'a>(pub &'a dyn Interim);
+
+impl Interim for PassedOn<'_> {
+    fn pass(&self, status: StatusCode, mut headers: HeaderMap) {
+        for name in [REASON, REQUEST_ID, MS_REQUEST_ID, CLIENT_REQUEST_ID, DEPLOYMENT] {
+            headers.remove(name);
+        }
+        self.0.pass(status, headers);
+    }
 }
 
 /// Sets what every answer of the gateway carries, whoever made it.

@@ -6,12 +6,17 @@
 mod body;
 mod context;
 mod forward;
+mod grpc;
 mod headers;
+mod mirror;
 mod phases;
 mod respond;
+mod retry;
 mod serve;
 mod settings;
 mod snapshot;
+mod tunnel;
+mod usage;
 mod validity;
 mod worker;
 
@@ -22,19 +27,24 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::tls::CertificateIndex;
-use crate::wire::Body;
+use crate::wire::{Body, Interim};
 
 pub use body::ResponseBody;
 pub use headers::DEPLOYMENT;
+pub use mirror::{Mirror, is_scoring};
 pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
-pub use settings::{CorsSettings, DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
+pub use settings::{
+    CorsSettings, DeploymentSettings, EndpointPaths, MirrorSettings, ServiceChanges, ServiceSettings,
+    SplitSettings, all_speak_h2,
+};
 pub use snapshot::{Deployment, ListenerState, Service, Snapshot};
+pub use tunnel::Tunnel;
 pub use worker::Worker;
 
 /// A request as a listener hands it in: framing and connection fields are gone, their meaning kept.
-pub struct Inbound {
+pub struct Inbound<'a> {
     /// As sent.
     pub method: Method,
     /// Host and port the call is for; `None`: none was named (HTTP/1.0).
@@ -49,6 +59,10 @@ pub struct Inbound {
     pub body: Body,
     /// Size of the head as received, in bytes; the size of the header list for HTTP/2.
     pub head_bytes: usize,
+    /// Whether the head is that of a WebSocket handshake, on a connection that can become one.
+    pub websocket: bool,
+    /// Where interim answers go.
+    pub interim: &'a dyn Interim,
 }
 
 /// What is true of every request on one downstream connection.

@@ -7,19 +7,24 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use crate::catalog::{ComputeType, StatusMapping};
-use crate::error::{EndedBy, Error, Kind, Reason};
+use crate::error::{EndedBy, Error, Kind, Quota, Reason, Retry};
 use crate::telemetry::record::RequestId;
 use crate::wire::Body;
 use crate::wire::head::HeadError;
 
 use super::body::ResponseBody;
-use super::context::Exchange;
+use super::context::{AnswerForm, Exchange};
+use super::grpc::{self, GrpcStatus};
 use super::headers;
 use super::phases::Answer;
 
 /// With a 424: the container's own status and why (managed online endpoints).
 const MODEL_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
 const MODEL_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
+
+/// With a 429 for a rate: the rate, and what is left of it.
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Passes a replica's answer on.
 pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<ResponseBody> {
@@ -33,9 +38,15 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
             let status = response.status();
             exchange.record.model_status = Some(status.as_u16());
             response.headers_mut().remove(headers::REASON);
+            if status.is_success() {
+                exchange.watch_usage(response.headers());
+            }
             rewrite_status(&exchange, &mut response);
             let status = response.status();
-            let is_error = status.is_client_error() || status.is_server_error();
+            let is_error = status.is_client_error()
+                || status.is_server_error()
+                // Of an answer that is only a head (gRPC's trailers-only form).
+                || grpc::says_failed(response.headers());
             exchange.answer(status, if is_error { Reason::ModelError } else { Reason::Ok });
             response
         }
@@ -50,7 +61,14 @@ pub(super) fn refuse(mut exchange: Box<Exchange>, error: &Error) -> Response<Res
     let compute_type = rewritten_as(&exchange);
     let status = status_of(error.kind, compute_type);
     log_refusal(&exchange, error, status);
-    let mut response = refusal(&exchange.record.request_id, error, status);
+    let mut response = match exchange.answer.form {
+        AnswerForm::Http => refusal(&exchange.record.request_id, error, status),
+        AnswerForm::Grpc => grpc::refusal(error, grpc_status_of(error.kind)),
+    };
+    if error.kind == Kind::MethodNotAllowed {
+        let allowed = HeaderValue::from_static(exchange.answer.methods.as_str());
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     if exchange.record.method == Some(Method::HEAD) {
         // An answer to HEAD has no body; hyper would send it all the same, and a body that nobody takes is a client gone.
         *response.body_mut() = Body::empty();
@@ -100,7 +118,7 @@ fn refusal(id: &RequestId, error: &Error, status: StatusCode) -> Response<Body> 
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     fields.insert(headers::REASON, HeaderValue::from_static(error.reason().as_str()));
-    explain(fields, error.kind);
+    explain(fields, error);
     response
 }
 
@@ -173,14 +191,46 @@ pub const fn status_of(kind: Kind, compute_type: Option<ComputeType>) -> StatusC
     }
 }
 
+/// The status of a gRPC call that the gateway refuses: that which gRPC gives the HTTP status
+/// (doc/http-grpc-status-mapping.md), but where a finer one is known (doc/statuscodes.md).
+#[must_use]
+pub(super) const fn grpc_status_of(kind: Kind) -> GrpcStatus {
+    match kind {
+        Kind::Malformed | Kind::BodyBroken | Kind::UpstreamProtocol | Kind::Internal => GrpcStatus::Internal,
+        Kind::TargetTooLong
+        | Kind::HeadersTooLarge
+        | Kind::BodyTooLarge
+        | Kind::QueueFull
+        | Kind::QueueTimeout
+        | Kind::RateLimited => GrpcStatus::ResourceExhausted,
+        Kind::BodyTimeout | Kind::WriteTimeout | Kind::UpstreamTimeout => GrpcStatus::DeadlineExceeded,
+        Kind::MethodNotAllowed | Kind::UnknownService | Kind::UnknownDeployment | Kind::UnknownPath => {
+            GrpcStatus::Unimplemented
+        }
+        Kind::AuthMissing | Kind::AuthInvalid | Kind::AuthExpired => GrpcStatus::Unauthenticated,
+        Kind::Misdirected
+        | Kind::AuthUnavailable
+        | Kind::NoReadyReplica
+        | Kind::ConnectFailed
+        | Kind::UpstreamReset
+        | Kind::Draining => GrpcStatus::Unavailable,
+        Kind::ClientGone => GrpcStatus::Cancelled,
+    }
+}
+
 /// The compute type whose statuses the call's service has; `None`: no service, or `status_mapping: passthrough`.
 fn rewritten_as(exchange: &Exchange) -> Option<ComputeType> {
     let settings = &exchange.service()?.settings;
     (settings.status_mapping == StatusMapping::ComputeType).then_some(settings.compute_type)
 }
 
-/// Rewrites a container's status as the compute type's own front end would.
+/// Rewrites a container's status as the compute type's own front end would. Those front ends know neither tunnels nor
+/// gRPC, whose own status is elsewhere.
 fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
+    let is_plain = exchange.answer.form == AnswerForm::Http && !response.body().is_upgraded();
+    if !is_plain {
+        return;
+    }
     let Some(compute_type) = rewritten_as(exchange) else { return };
     let status = response.status();
     match compute_type {
@@ -199,8 +249,8 @@ fn rewrite_status(exchange: &Exchange, response: &mut Response<Body>) {
 
 /// Fields that tell the client what to do about it. `Retry-After` goes only where a retry can help: the v2 SDK retries
 /// whatever carries it, even a 401.
-fn explain(fields: &mut HeaderMap, kind: Kind) {
-    match kind {
+pub(super) fn explain(fields: &mut HeaderMap, error: &Error) {
+    match error.kind {
         Kind::AuthMissing => {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -213,18 +263,29 @@ fn explain(fields: &mut HeaderMap, kind: Kind) {
                 "Bearer error=\"invalid_token\", error_description=\"the credential has expired\"";
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        Kind::MethodNotAllowed => {
-            fields.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
-        }
         Kind::AuthUnavailable
         | Kind::QueueFull
         | Kind::QueueTimeout
         | Kind::RateLimited
         | Kind::NoReadyReplica
         | Kind::Draining => {
-            fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            tell_when(fields, error.retry.as_deref());
         }
         _ => {}
+    }
+}
+
+/// When to try again (RFC 9110 10.2.3), and what is used up until then (draft-ietf-httpapi-ratelimit-headers-10).
+fn tell_when(fields: &mut HeaderMap, retry: Option<&Retry>) {
+    let seconds = retry.map_or(1, |retry| retry.after.as_secs().max(1));
+    fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let Some(Quota { name, calls, window }) = retry.and_then(|retry| retry.quota) else { return };
+    let policy = format!("\"{name}\";q={calls};w={}", window.as_secs());
+    let left = format!("\"{name}\";r=0;t={seconds}");
+    for (field, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            fields.insert(field, value);
+        }
     }
 }
 

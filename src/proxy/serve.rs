@@ -17,7 +17,7 @@ use super::{ConnectionFacts, Inbound, ResponseBody, Worker, phases, respond};
 pub async fn serve(
     worker: Rc<Worker>,
     connection: Rc<ConnectionFacts>,
-    mut inbound: Inbound,
+    mut inbound: Inbound<'_>,
 ) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(&worker, &connection, &inbound);
     let outcome = {

@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use crate::auth::Authenticator;
-use crate::limit::Admission;
+use crate::limit::{Admission, Rates};
 use crate::listener::ListenerSettings;
 use crate::route::{RouteTable, Split};
 use crate::telemetry::{Metrics, ServiceMetrics};
 use crate::tls::ServerTls;
-use crate::upstream::{Deadlines, Replica};
+use crate::upstream::{Deadlines, ReplicaSet, RetryBudget};
 
-use super::{EndpointPaths, PreparedCors, ServiceSettings};
+use super::{EndpointPaths, Mirror, PreparedCors, ServiceSettings};
 
 /// One generation of the configuration, ready to serve.
 pub struct Snapshot {
@@ -50,10 +50,17 @@ pub struct Service {
     pub authenticator: Arc<Authenticator>,
     /// Cross-origin rules.
     pub cors: Option<PreparedCors>,
+    /// How many calls in a time, and how many there were; `None`: as many as come. What was used of a rate is carried over
+    /// while the rate stays the same.
+    pub rates: Option<Rates>,
     /// Versions, in the order of the settings; without any, every call is answered 404.
     pub deployments: Box<[Deployment]>,
-    /// Which of them the next call goes to.
-    pub split: Split,
+    /// Which of them the next call goes to; outlives the snapshot while the weights stay.
+    pub split: Arc<Split>,
+    /// How many calls may be sent again; `None`: none may. Outlives the snapshot while its setting stays.
+    pub retry_budget: Option<Arc<RetryBudget>>,
+    /// Where copies of calls go, if anywhere; outlives the snapshot while its settings stay.
+    pub mirror: Option<Arc<Mirror>>,
     /// Where its calls are counted; there from the first call on.
     pub metrics: OnceLock<Arc<ServiceMetrics>>,
 }
@@ -72,9 +79,9 @@ pub struct Deployment {
     pub name: Arc<str>,
     /// The same as a header value.
     pub header: HeaderValue,
-    /// At least one; they outlive the snapshot while their settings stay the same.
-    pub replicas: Box<[Arc<Replica>]>,
-    /// Its places; outlive the snapshot while settings and replicas stay the same.
+    /// At least one member; outlives the snapshot while its settings stay the same.
+    pub replicas: Arc<ReplicaSet>,
+    /// Its places; outlive the snapshot while there is a deployment of the name.
     pub admission: Arc<Admission>,
     /// The container's own paths.
     pub paths: EndpointPaths,

@@ -6,13 +6,32 @@ use std::sync::Arc;
 use crate::catalog::{Endpoint, ServiceName};
 use crate::error::{Error, Kind};
 
-use super::{Host, SERVICE_PREFIX, Target};
+use super::{Host, OpenPaths, SERVICE_PREFIX, Target};
 
 /// All routes of one snapshot. `S` is whatever a route leads to (the place of a service in its snapshot).
 #[derive(Debug)]
 pub struct RouteTable<S> {
-    by_name: HashMap<ServiceName, S>,
-    by_host: HashMap<Arc<str>, S>,
+    by_name: HashMap<ServiceName, Found<S>>,
+    by_host: HashMap<Arc<str>, Found<S>>,
+}
+
+/// The way to one service.
+#[derive(Debug)]
+pub struct Route<'a, S> {
+    /// Distinct.
+    pub name: &'a ServiceName,
+    /// Lower case, no port. Distinct as well; should a host not be, it stays with the first service that has it.
+    pub hosts: &'a [Arc<str>],
+    /// What it opens.
+    pub opens: &'a Arc<OpenPaths>,
+    /// Where the route leads.
+    pub service: S,
+}
+
+#[derive(Clone, Debug)]
+struct Found<S> {
+    service: S,
+    opens: Arc<OpenPaths>,
 }
 
 /// A service found, and what is wanted of it.
@@ -22,21 +41,24 @@ pub struct Routed<S> {
     pub service: S,
     /// The endpoint; an error if the service does not open that path.
     pub endpoint: Result<Endpoint, Error>,
+    /// How many bytes of the path name the service; the path under it follows.
+    pub prefix: usize,
 }
 
 impl<S: Copy> RouteTable<S> {
-    /// A table of `services`, each with its name and hosts (lower case, no port). Names and hosts are distinct; should a host
-    /// not be, it stays with the first service that has it.
-    pub fn new<'a>(
-        services: impl IntoIterator<Item = (&'a ServiceName, &'a [Arc<str>], S), IntoIter: ExactSizeIterator>,
-    ) -> Self {
-        let services = services.into_iter();
-        let mut table = Self { by_name: HashMap::with_capacity(services.len()), by_host: HashMap::new() };
-        for (name, hosts, service) in services {
+    /// A table of `routes`.
+    pub fn new<'a>(routes: impl IntoIterator<Item = Route<'a, S>, IntoIter: ExactSizeIterator>) -> Self
+    where
+        S: 'a,
+    {
+        let routes = routes.into_iter();
+        let mut table = Self { by_name: HashMap::with_capacity(routes.len()), by_host: HashMap::new() };
+        for Route { name, hosts, opens, service } in routes {
+            let found = Found { service, opens: Arc::clone(opens) };
             for host in hosts {
-                table.by_host.entry(Arc::clone(host)).or_insert(service);
+                table.by_host.entry(Arc::clone(host)).or_insert_with(|| found.clone());
             }
-            table.by_name.insert(name.clone(), service);
+            table.by_name.insert(name.clone(), found);
         }
         table
     }
@@ -44,7 +66,7 @@ impl<S: Copy> RouteTable<S> {
     /// The service of that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<S> {
-        self.by_name.get(name).copied()
+        self.by_name.get(name).map(|found| found.service)
     }
 
     /// The service of a call. The path form goes before the host form: it names the service itself.
@@ -53,26 +75,21 @@ impl<S: Copy> RouteTable<S> {
     /// [`Kind::UnknownService`] if neither the path nor the host names one.
     pub fn find(&self, host: &Host, target: &Target) -> Result<Routed<S>, Error> {
         let path = target.path();
-        let (service, rest) = match path.strip_prefix(SERVICE_PREFIX) {
+        let (found, rest) = match path.strip_prefix(SERVICE_PREFIX) {
             Some(rest) => {
                 let (name, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
                 (self.by_name.get(name), rest)
             }
             None => (self.by_host.get(host.as_str()), path),
         };
-        let service = *service.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             Error::new(Kind::UnknownService, "no service goes by this host or by the name in this path")
         })?;
-        Ok(Routed { service, endpoint: endpoint(rest) })
-    }
-}
-
-fn endpoint(path: &str) -> Result<Endpoint, Error> {
-    match path {
-        "/score" => Ok(Endpoint::Score),
-        "/swagger.json" => Ok(Endpoint::Swagger),
-        "/" => Ok(Endpoint::Health),
-        _ => Err(Error::new(Kind::UnknownPath, "a service has the paths score, swagger.json and / only")),
+        Ok(Routed {
+            service: found.service,
+            endpoint: found.opens.endpoint(rest),
+            prefix: path.len() - rest.len(),
+        })
     }
 }
 
@@ -85,7 +102,11 @@ mod tests {
     fn table() -> RouteTable<&'static str> {
         let name = |text| ServiceName::parse(text).unwrap();
         let hosts = ["iris.example.org".into()];
-        RouteTable::new([(&name("iris"), &hosts[..], "iris"), (&name("wine"), &[], "wine")])
+        let (iris, wine, opens) = (name("iris"), name("wine"), Arc::default());
+        RouteTable::new([
+            Route { name: &iris, hosts: &hosts, opens: &opens, service: "iris" },
+            Route { name: &wine, hosts: &[], opens: &opens, service: "wine" },
+        ])
     }
 
     fn find(host: &str, path: &'static str) -> Result<(&'static str, Endpoint), Kind> {

@@ -3,7 +3,7 @@
 //! Routing, authentication and the upstream all see what is parsed here, so they cannot disagree on it (the class of
 //! CVE-2019-9901 and its many relatives).
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::error::{Error, Kind};
 
@@ -33,6 +33,21 @@ impl Target {
     #[must_use]
     pub fn path(&self) -> &str {
         std::str::from_utf8(&self.whole[..self.path_len]).unwrap_or_default()
+    }
+
+    /// The target under `prefix` bytes of its path.
+    #[must_use]
+    pub fn under(mut self, prefix: usize) -> Self {
+        let prefix = prefix.min(self.path_len);
+        self.whole.advance(prefix);
+        self.path_len -= prefix;
+        self
+    }
+
+    /// Path and query.
+    #[must_use]
+    pub const fn whole(&self) -> &Bytes {
+        &self.whole
     }
 
     /// The query with its `?`; empty if there is none.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 pub use export::insights::{ConnectionError, ConnectionString};
-pub use metrics::{InFlight, Metrics, ServiceMetrics};
+pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 

@@ -66,6 +66,21 @@ pub struct Record {
     pub first_byte: Option<Duration>,
     /// `StreamMs`: from there to the end.
     pub stream: Option<Duration>,
+    /// `Model`, `PromptTokens`, `CompletionTokens`: of OpenAI-style answers that say it.
+    pub usage: Option<Box<Usage>>,
+}
+
+/// What an OpenAI-style answer says of its making.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// `Model`: the name as the server says it.
+    pub model: Option<Box<str>>,
+    /// `PromptTokens`
+    pub prompt_tokens: Option<u32>,
+    /// `CompletionTokens`
+    pub completion_tokens: Option<u32>,
+    /// Something of it was too long to be read. Counted only.
+    pub overlong: bool,
 }
 
 /// The URL of a request in parts, put together only when written.
@@ -80,7 +95,7 @@ pub struct RequestUrl {
 }
 
 /// The caller as authentication established it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// Nobody was asked, or nobody was let in.
     #[default]
@@ -200,6 +215,12 @@ impl Record {
             connect: Some(Duration::from_micros(250)),
             first_byte: Some(Duration::from_millis(11)),
             stream: Some(Duration::from_millis(1)),
+            usage: Some(Box::new(Usage {
+                model: Some("org/name".into()),
+                prompt_tokens: Some(9),
+                completion_tokens: Some(12),
+                overlong: true,
+            })),
         }
     }
 }

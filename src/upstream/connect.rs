@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
@@ -16,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::replica::Replica;
 use super::settings::{ReplicaProtocol, ReplicaTls};
 use crate::error::{Error, Kind};
+use crate::wire::Duplex;
 
 /// Bytes to and from a replica.
 #[derive(Debug)]
@@ -24,6 +27,14 @@ pub enum Io {
     Tcp(TcpStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connects to `replica` for something that is no call: neither pooled nor counted, on whatever runtime the caller is.
+///
+/// # Errors
+/// [`Kind::ConnectFailed`]; where the replica may be is judged as for calls.
+pub async fn connect_apart(replica: &Replica) -> Result<Io, Error> {
+    dial(replica).await
 }
 
 /// Bounds what it takes to get a connection by `limit`, which callers know as `connect_timeout`.
@@ -44,9 +55,9 @@ pub(super) async fn dial(replica: &Replica) -> Result<Io, Error> {
         let detail = format_args!("{}: {error}", replica.label()).to_string();
         Error::new(Kind::ConnectFailed, message).with_detail(detail)
     };
-    let tcp = match replica.address() {
-        Some(address) => connect(replica, vec![address]).await,
-        None => connect_by_name(replica, system_lookup).await,
+    let tcp = match replica.addresses() {
+        [] => connect_by_name(replica, system_lookup).await,
+        known => connect(replica, known.to_vec()).await,
     }
     .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
     .map_err(|error| failed("the replica could not be reached", error))?;
@@ -127,6 +138,33 @@ impl Io {
                 .poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte))
                 .is_pending(),
         }
+    }
+
+    /// The same, also of what has arrived since the reactor last looked: a close is known to the kernel before it is
+    /// known here, for as long as other tasks keep this thread busy. Costs a system call. Of TLS, what has arrived
+    /// meanwhile cannot be told from a close, so it counts as one.
+    pub(super) fn is_surely_quiet(&mut self) -> bool {
+        if !self.is_quiet() {
+            return false;
+        }
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // The socket does not block.
+        let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl Duplex for Io {
+    fn abort(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // Fails on a socket that is gone already, which is as good.
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 

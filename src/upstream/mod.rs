@@ -4,13 +4,23 @@
 //! connection on and gives it back at a clean end. Whatever is odd closes the connection, so that no call can ever get
 //! a byte that was meant for another. Dropping a future or a body cancels the call at the replica.
 
+mod balance;
 mod connect;
+mod ejection;
 mod h1;
 mod h2;
+mod health;
+mod names;
 mod policy;
 mod pool;
+mod probe;
 mod replica;
+mod rest;
+mod retry;
+mod search;
+mod set;
 mod settings;
+mod special;
 mod url;
 
 use std::future::Future;
@@ -20,12 +30,21 @@ use std::time::Duration;
 use http::{Request, Response};
 
 use crate::error::{Error, Kind};
-use crate::wire::Body;
+use crate::wire::{Body, Interim};
 
+pub use balance::{Balancing, stable_hash};
+pub use connect::{Io, connect_apart};
+pub use ejection::{AttemptOutcome, EjectionSettings};
+pub use health::Verdict;
+pub use names::{HostAddresses, Hosts, MAX_HOSTS, NamesSettings};
 pub use policy::{AddressPolicy, Forbidden};
 pub use pool::Pools;
+pub use probe::{Check, HealthSettings, ProbeSettings, ReadinessSettings, Statuses};
 pub use replica::{InFlightGuard, Replica};
+pub use retry::{RetryBudget, RetrySettings};
+pub use set::{BalancingSettings, Choice, ReplicaSet, States};
 pub use settings::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls};
+pub use special::Special;
 pub use url::{ReplicaUrl, certificate_name, http_url};
 
 /// The right to make one call to a replica.
@@ -69,10 +88,27 @@ impl Connection {
     /// [`SendError`]; kinds [`Kind::UpstreamTimeout`], [`Kind::UpstreamReset`], [`Kind::UpstreamProtocol`] and whatever
     /// the request's body fails with. The answer's body fails with the same kinds.
     pub fn send(self, request: Request<Body>, deadlines: &Deadlines) -> Sent<'_> {
+        self.send_for(request, deadlines, &())
+    }
+
+    /// The same for a client, which `interim` passes interim answers to. Of HTTP/2 replicas there are none: hyper skips
+    /// them.
+    ///
+    /// A [`Special`] among the request's extensions says what is special about the call. The answer 101 comes to a
+    /// [`Special::WebSocket`] alone, and its body is then [`Body::upgraded`].
+    ///
+    /// # Errors
+    /// Those of [`Connection::send`].
+    pub fn send_for<'a>(
+        self,
+        request: Request<Body>,
+        deadlines: &'a Deadlines,
+        interim: &'a dyn Interim,
+    ) -> Sent<'a> {
         // Boxed: each future on the way here holds the next one and is moved when it is made, so what is large at the
         // bottom is copied on every floor: by the sizes of the types 2 KiB less on each, against one short allocation.
         match self.transport {
-            Transport::H1(lease) => Box::pin(lease.send(request, deadlines)),
+            Transport::H1(lease) => Box::pin(lease.send(request, deadlines, interim)),
             Transport::H2(lease) => Box::pin(lease.send(request, deadlines)),
         }
     }
@@ -109,6 +145,12 @@ fn first_byte_timeout(deadlines: &Deadlines, label: &str) -> Error {
 fn idle_timeout(deadlines: &Deadlines, label: &str) -> Error {
     let limit = deadlines.idle;
     let message = format!("the replica's answer paused for limits.idle_timeout ({limit:?})");
+    Error::new(Kind::UpstreamTimeout, message).with_detail(label)
+}
+
+fn silence_timeout(deadlines: &Deadlines, label: &str) -> Error {
+    let limit = deadlines.idle;
+    let message = format!("neither client nor replica sent anything for limits.idle_timeout ({limit:?})");
     Error::new(Kind::UpstreamTimeout, message).with_detail(label)
 }
 

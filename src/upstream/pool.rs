@@ -10,6 +10,7 @@ use http::uri::Scheme;
 use tokio::time::Instant;
 
 use super::replica::Replica;
+use super::rest::{Rest, Reuse};
 use super::settings::{Deadlines, ReplicaProtocol};
 use super::{Connection, connect, h1, h2};
 use crate::error::Error;
@@ -18,8 +19,8 @@ use crate::error::Error;
 /// one too few costs a connect, and age ends those that are too many.
 const MAX_IDLE: usize = 1024;
 
-/// Longest time that a connection is kept unused. Below the 60 s after which many servers and balancers close, since
-/// a close that crosses a request costs that request.
+/// Longest time that a connection is kept unused. Below the 60 s after which many servers and balancers close. How long one
+/// may rest and still be used is another matter, see [`Rest`]; a witness of it is kept beyond that.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(55);
 
 /// The pools of one worker, one per replica. Clones share them.
@@ -39,6 +40,7 @@ pub(super) struct ReplicaPool {
     scheme: Scheme,
     /// Oldest first; taken from the end, so that under low load the surplus gets old and is closed.
     idle: RefCell<Vec<Idle>>,
+    rest: Rest,
     h2: h2::Shared,
     clock: Rc<Cell<Instant>>,
 }
@@ -59,6 +61,11 @@ impl Pools {
     #[must_use]
     pub fn new() -> Self {
         Self(Rc::new(Inner { by_replica: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }))
+    }
+
+    /// Tells the time, so that no taking of a connection has to read a clock; [`Pools::sweep`] does as well.
+    pub fn advance(&self, now: Instant) {
+        self.0.clock.set(now);
     }
 
     /// A connection to `replica` that can take a call now: a pooled one that is still good, else a new one.
@@ -83,9 +90,9 @@ impl Pools {
     }
 
     /// Closes connections that have been idle too long or that the replica has closed, and forgets replicas that are
-    /// gone. The worker calls it about once a second; `now` is also the pools' clock, so that no call has to read one.
+    /// gone. The worker calls it about once a second.
     pub fn sweep(&self, now: Instant) {
-        self.0.clock.set(now);
+        self.advance(now);
         self.0.by_replica.borrow_mut().retain(|_, pool| {
             pool.sweep(now);
             pool.replica.strong_count() > 0
@@ -103,6 +110,7 @@ impl Pools {
                     None => Scheme::HTTP,
                 },
                 idle: RefCell::default(),
+                rest: Rest::default(),
                 h2: h2::Shared::default(),
                 clock: Rc::clone(&self.0.clock),
             })
@@ -155,18 +163,37 @@ impl ReplicaPool {
         &self.h2
     }
 
-    /// The time of the last sweep.
+    /// The time as the pools were told it last; never ahead.
     pub(super) fn now(&self) -> Instant {
         self.clock.get()
     }
 
-    /// The connection used last of those that are still good; the ones found bad on the way are closed.
+    /// What is known of how long the replica keeps idle connections.
+    pub(super) const fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    /// The connection used last of those that may still be used; the ones found closed on the way are gone.
     pub(super) fn take(&self) -> Option<h1::Connection> {
+        let now = self.now();
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { mut connection, .. }) = idle.pop() {
-            if connection.is_quiet() {
+        while let Some(Idle { mut connection, since }) = idle.pop() {
+            let quiet = match self.rest.judge(since, now) {
+                Reuse::AsItIs => connection.is_quiet(),
+                Reuse::AskSocket => connection.is_surely_quiet(),
+                Reuse::Leave => {
+                    // All others have rested longer. The one that has longest stays, as a witness of how long that can be.
+                    idle.truncate(1);
+                    if idle.is_empty() {
+                        idle.push(Idle { connection, since });
+                    }
+                    return None;
+                }
+            };
+            if quiet {
                 return Some(connection);
             }
+            self.rest.seen_closed(now.saturating_duration_since(since), now);
         }
         None
     }
@@ -175,14 +202,25 @@ impl ReplicaPool {
     pub(super) fn put(&self, connection: h1::Connection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { connection, since: self.now() });
+            let since = if self.rest.needs_exact_clock() { Instant::now() } else { self.now() };
+            idle.push(Idle { connection, since });
         }
     }
 
     fn sweep(&self, now: Instant) {
         let cutoff = now.checked_sub(MAX_IDLE_TIME);
         let is_old = |since: Instant| cutoff.is_some_and(|cutoff| since < cutoff);
-        self.idle.borrow_mut().retain_mut(|idle| !is_old(idle.since) && idle.connection.is_quiet());
+        let mut longest = Duration::ZERO;
+        self.idle.borrow_mut().retain_mut(|idle| {
+            let rested = now.saturating_duration_since(idle.since);
+            if !idle.connection.is_quiet() {
+                self.rest.seen_closed(rested, now);
+                return false;
+            }
+            longest = longest.max(rested);
+            !is_old(idle.since)
+        });
+        self.rest.seen_open(longest);
         self.h2.close_if(is_old);
     }
 }

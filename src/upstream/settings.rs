@@ -57,7 +57,7 @@ pub struct Deadlines {
     pub connect: Duration,
     /// `scoring_timeout`: from the last byte of the request to the first byte of the answer.
     pub first_byte: Duration,
-    /// `idle_timeout`: between two pieces of the answer.
+    /// `idle_timeout`: between two pieces of the answer; where both sides may send, in tunnels and gRPC, the silence of both.
     pub idle: Duration,
 }
 

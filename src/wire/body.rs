@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::upgrade::Upgraded;
 use crate::error::Error;
 
 /// A request's or answer's body. Pulled frame by frame, so back-pressure is the reader's pace; dropping it cancels
@@ -18,6 +19,8 @@ enum Inner {
     Empty,
     Full(Bytes),
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>),
+    /// No body: the connection that a 101 has brought.
+    Upgraded(Box<Upgraded>),
 }
 
 impl Body {
@@ -39,6 +42,36 @@ impl Body {
         Self(Inner::Stream(Box::pin(body)))
     }
 
+    /// What stands in the place of a 101's body: the connection itself.
+    #[must_use]
+    pub fn upgraded(connection: Upgraded) -> Self {
+        Self(Inner::Upgraded(Box::new(connection)))
+    }
+
+    /// The connection that a 101 has brought, if that is what this is.
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        match self.0 {
+            Inner::Upgraded(connection) => Some(*connection),
+            Inner::Empty | Inner::Full(_) | Inner::Stream(_) => None,
+        }
+    }
+
+    /// Whether this stands for a connection rather than for bytes.
+    #[must_use]
+    pub const fn is_upgraded(&self) -> bool {
+        matches!(self.0, Inner::Upgraded(_))
+    }
+
+    /// The same body once more, if it is at hand; shares its bytes.
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        match &self.0 {
+            Inner::Empty => Some(Self::empty()),
+            Inner::Full(bytes) => Some(Self(Inner::Full(bytes.clone()))),
+            Inner::Stream(_) | Inner::Upgraded(_) => None,
+        }
+    }
+
     /// Whether all of the body is at hand (an empty one is), so that sending it cannot wait for its source.
     #[must_use]
     pub const fn is_buffered(&self) -> bool {
@@ -58,10 +91,10 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.get_mut().0 {
-            Inner::Empty => Poll::Ready(None),
+            Inner::Empty | Inner::Upgraded(_) => Poll::Ready(None),
             full @ Inner::Full(_) => match std::mem::replace(full, Inner::Empty) {
                 Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Inner::Empty | Inner::Stream(_) => Poll::Ready(None),
+                Inner::Empty | Inner::Stream(_) | Inner::Upgraded(_) => Poll::Ready(None),
             },
             Inner::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
@@ -69,7 +102,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Inner::Empty => true,
+            Inner::Empty | Inner::Upgraded(_) => true,
             Inner::Full(_) => false,
             Inner::Stream(stream) => stream.is_end_stream(),
         }
@@ -77,7 +110,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Empty | Inner::Upgraded(_) => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Stream(stream) => stream.size_hint(),
         }
@@ -90,6 +123,7 @@ impl std::fmt::Debug for Body {
             Inner::Empty => f.write_str("Body(empty)"),
             Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             Inner::Stream(_) => f.write_str("Body(stream)"),
+            Inner::Upgraded(_) => f.write_str("Body(upgraded)"),
         }
     }
 }

@@ -11,6 +11,7 @@ mod target;
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -20,7 +21,10 @@ use super::framing::Framing;
 use fields::{Fields, Span, value};
 use target::split_target;
 
-pub use encode::{AnswerHead, CONTINUE, ConnectionHeader, encode_request, encode_response};
+pub use encode::{
+    AnswerHead, CONTINUE, ConnectionHeader, encode_interim, encode_request, encode_response,
+    encode_websocket_request,
+};
 
 pub(super) use encode::encode_fields;
 pub(super) use fields::is_hop_by_hop;
@@ -145,6 +149,9 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// Whether the client waits for [`CONTINUE`] (or a final answer) before it sends the body.
     pub expect_continue: bool,
+    /// Whether this is the head of a WebSocket handshake: a GET by HTTP/1.1 without a body, whose `Upgrade` says
+    /// `websocket` alone and whose `Connection` says that it is meant (RFC 6455 4.1).
+    pub websocket: bool,
     /// Bytes that the head took on the connection.
     pub head_bytes: usize,
 }
@@ -162,6 +169,10 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the connection can carry another request after this answer.
     pub keep_alive: bool,
+    /// Whether `Upgrade` says `websocket` alone and `Connection` says that it is meant.
+    pub websocket: bool,
+    /// For how long the sender says that it keeps the connection idle (`Keep-Alive: timeout=N`).
+    pub kept_idle: Option<Duration>,
 }
 
 /// Reads a request's head from the start of `buf`.
@@ -219,8 +230,13 @@ pub fn parse_request(buf: &mut BytesMut, limits: &HeadLimits) -> Result<Option<R
     if let Some(authority) = &authority {
         headers.insert(header::HOST, value(authority.clone())?);
     }
+    let framing = meaning.framing(version)?.unwrap_or(Framing::None);
     Ok(Some(RequestHead {
-        framing: meaning.framing(version)?.unwrap_or(Framing::None),
+        websocket: meaning.says_websocket()
+            && method == Method::GET
+            && version == Version::HTTP_11
+            && framing == Framing::None,
+        framing,
         keep_alive: meaning.keep_alive(version),
         expect_continue: meaning.expect_continue && version == Version::HTTP_11,
         head_bytes: skipped + length,
@@ -285,6 +301,8 @@ pub fn parse_response(
     let framing = if bodiless { Framing::None } else { declared };
     Ok(Some(ResponseHead {
         keep_alive: meaning.keep_alive(version) && framing != Framing::UntilClose,
+        websocket: meaning.says_websocket(),
+        kept_idle: meaning.kept_idle,
         status,
         version,
         headers,

@@ -348,14 +348,19 @@ async fn a_broken_body_is_the_clients_fault_and_ends_both_connections() {
     let gateway = Gateway::start(&one_worker).await;
     gateway.score("iris", Some(KEY), "first").await;
     let bodies = broken_bodies();
+    let mut accepted = replica.accepted();
     for (number, (what, body)) in bodies.iter().enumerate() {
         let wire = [head("Transfer-Encoding: chunked\r\n").as_bytes(), body, hidden().as_bytes()].concat();
         refused_and_closed(&gateway, &wire, 400, "bad_request", what).await;
-        // The pooled connection that the broken call had is gone: its successor needs a new one and gets its own answer.
+        // The pooled connection that the broken call had is gone, if it had one at all: a body that is broken from its first
+        // piece on reaches nobody. Its successor gets its own answer.
         let marker = format!("marker {number}");
         assert_eq!(gateway.score("iris", Some(KEY), &marker).await.text(), marker);
-        assert_eq!(replica.accepted(), number + 2, "{what}");
+        let (before, now) = (accepted, replica.accepted());
+        assert!(now == before || now == before + 1, "{what}: {now} after {before}");
+        accepted = now;
     }
+    assert!(accepted > 1, "some bodies do begin well");
     let whole: Vec<_> =
         replica.seen().iter().map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect();
     assert_eq!(whole.len(), 1 + bodies.len(), "only the markers arrived whole: {whole:?}");

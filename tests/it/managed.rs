@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use scoregate::auth::{AuthSettings, KeyDigest, KeySettings, MintRequest, SigningKey, TokenSettings, mint};
 use scoregate::catalog::{AtExpiry, ComputeType, ServiceName, StatusMapping};
-use scoregate::limit::{AdmissionSettings, DeploymentLimits, Limits};
-use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings};
-use scoregate::upstream::{AddressPolicy, Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use scoregate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
+use scoregate::proxy::{DeploymentSettings, EndpointPaths, ServiceChanges, ServiceSettings, SplitSettings};
+use scoregate::upstream::{
+    AddressPolicy, BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings,
+    RetrySettings,
+};
 use secrecy::ExposeSecret;
 
 use crate::harness::{
@@ -52,22 +55,33 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth,
         at_expiry: AtExpiry::Finish,
+        websocket: false,
         limits: Limits {
             body_bytes: 1 << 20,
             header_bytes: 1 << 14,
             request_body: minute,
             response_write: minute,
+            answer: None,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("green"),
             traffic: 100,
             limits: DeploymentLimits {
                 upstream: Deadlines { connect: minute, first_byte: minute, idle: minute },
-                admission: AdmissionSettings { per_replica: None, queue_wait: minute, queue_length: 10 },
+                admission: AdmissionSettings {
+                    per_replica: None,
+                    chosen_by: ChosenBy::Owner,
+                    queue_wait: minute,
+                    queue_length: QueueLength::Fixed(10),
+                },
             },
             replicas: vec![ReplicaSettings {
                 origin: Origin { host: replica.ip().to_string().into(), port: replica.port() },
@@ -75,6 +89,9 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }
@@ -259,7 +276,7 @@ async fn a_replica_of_a_managed_service_is_never_the_gateway_itself() {
     let at = |text, address| {
         let mut settings = managed(text, address, by_keys(KEY, None));
         settings.deployments[0].replicas[0].policy = policy.clone();
-        settings.deployments[0].paths.score = "/metrics".parse().unwrap();
+        settings.deployments[0].paths.score = Some("/metrics".parse().unwrap());
         settings
     };
     let mut by_name = at("named", gateway.observe);

@@ -5,6 +5,7 @@ mod catalogue;
 mod client;
 mod commands;
 mod credentials;
+mod delivery;
 mod door;
 mod full;
 mod kill;

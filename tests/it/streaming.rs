@@ -52,7 +52,7 @@ fn large() -> Vec<u8> {
 }
 
 /// Waits until `count` stands still. On a slow machine that may be early, which makes the test weaker but not wrong.
-async fn standstill(count: &AtomicUsize) -> usize {
+pub async fn standstill(count: &AtomicUsize) -> usize {
     let mut last = 0;
     let mut same = 0;
     while same < 30 {

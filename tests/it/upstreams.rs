@@ -1,12 +1,14 @@
 //! Replicas that answer badly: the caller gets a 502 or a cut that nobody can take for the whole, and the next caller
 //! gets its own answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
 
 use super::harness::{End, Gateway, KEY, Upstream, config, ok, read_request, score_request, service};
 
@@ -20,8 +22,13 @@ enum Then {
 
 /// A replica that answers a call with body `bad` by `answer`, and every other one by its own body.
 async fn replica(answer: Vec<u8>, then: Then) -> Upstream {
+    replica_that_waits(answer, then, Arc::new(Semaphore::new(1024))).await
+}
+
+/// The same; what comes behind the answer comes for a permit of the gate.
+async fn replica_that_waits(answer: Vec<u8>, then: Then, gate: Arc<Semaphore>) -> Upstream {
     Upstream::serving(move |mut tcp, connection, log| {
-        let answer = answer.clone();
+        let (answer, gate) = (answer.clone(), Arc::clone(&gate));
         async move {
             let mut buffer = Vec::new();
             while let Some(seen) = read_request(&mut tcp, &mut buffer, connection).await {
@@ -30,6 +37,9 @@ async fn replica(answer: Vec<u8>, then: Then) -> Upstream {
                 log.lock().unwrap().push(seen);
                 if tcp.write_all(&bytes).await.is_err() {
                     return;
+                }
+                if is_bad {
+                    gate.acquire().await.unwrap().forget();
                 }
                 match then {
                     Then::Close if is_bad => return,
@@ -206,13 +216,15 @@ const CUT: [(&str, Then, &str, u64); 6] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_answer_is_never_a_clean_end_over_http1() {
     for (answer, then, reason, bytes) in CUT {
-        let replica = replica(answer.into(), then).await;
+        let gate = Arc::new(Semaphore::new(0));
+        let replica = replica_that_waits(answer.into(), then, Arc::clone(&gate)).await;
         let gateway = gateway(&replica).await;
         gateway.score("iris", Some(KEY), "first").await;
         let mut connection = gateway.connect().await;
         connection.send(score_request("iris", Some(KEY), "bad")).await;
         let head = connection.head().await.unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+        gate.add_permits(1);
         let (rest, end) = connection.ending().await;
         assert_eq!(end, End::Cut, "{answer}: {then:?}");
         assert!(rest.len() < 10 || !rest.ends_with(b"0\r\n\r\n"), "{answer}: the last chunk was sent");
@@ -224,13 +236,15 @@ async fn a_cut_answer_is_never_a_clean_end_over_http1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_answer_is_never_a_clean_end_for_an_http10_client() {
     for (answer, then, reason, bytes) in CUT {
-        let replica = replica(answer.into(), then).await;
+        let gate = Arc::new(Semaphore::new(0));
+        let replica = replica_that_waits(answer.into(), then, Arc::clone(&gate)).await;
         let gateway = gateway(&replica).await;
         gateway.score("iris", Some(KEY), "first").await;
         let mut connection = gateway.connect().await;
         connection.send(score_request("iris", Some(KEY), "bad").replace("HTTP/1.1", "HTTP/1.0")).await;
         let head = connection.head().await.unwrap();
         assert!(!head.contains("transfer-encoding"), "{head}");
+        gate.add_permits(1);
         let (_, end) = connection.ending().await;
         assert_eq!(end, End::Cut, "{answer}: {then:?}");
         assert_only_own_answers(&gateway, &replica, answer).await;
@@ -241,7 +255,8 @@ async fn a_cut_answer_is_never_a_clean_end_for_an_http10_client() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_answer_is_never_a_clean_end_over_http2() {
     for (answer, then, reason, bytes) in CUT {
-        let replica = replica(answer.into(), then).await;
+        let gate = Arc::new(Semaphore::new(0));
+        let replica = replica_that_waits(answer.into(), then, Arc::clone(&gate)).await;
         let gateway = gateway(&replica).await;
         gateway.score("iris", Some(KEY), "first").await;
         let mut h2 = gateway.h2_streams().await;
@@ -252,18 +267,13 @@ async fn a_cut_answer_is_never_a_clean_end_over_http2() {
                 (response, body)
             })
             .unwrap();
-        // A reset overtakes what is not yet sent, be it the head.
+        let mut body = response.await.unwrap().into_body();
+        gate.add_permits(1);
         let mut received = 0;
-        let error = match response.await {
-            Err(error) => error,
-            Ok(response) => {
-                let mut body = response.into_body();
-                loop {
-                    match body.data().await.expect("a clean end") {
-                        Ok(data) => received += data.len() as u64,
-                        Err(error) => break error,
-                    }
-                }
+        let error = loop {
+            match body.data().await.expect("a clean end") {
+                Ok(data) => received += data.len() as u64,
+                Err(error) => break error,
             }
         };
         assert!(error.is_reset(), "{answer}: {error}");

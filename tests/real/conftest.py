@@ -2,20 +2,22 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
+import uuid
 
 import pytest
-import requests
 
 from caller import VIAS, Caller
-from gateway import BINARY, REPOSITORY, Gateway, eventually
+from gateway import BINARY, REPOSITORY, Gateway
+from servers import Server, free_ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Everything here is on this machine: no proxy that the environment may name.
 os.environ["NO_PROXY"] = "*"
 
+# Hosts that services go by, beside 127.0.0.1.
+HOSTS = ("iris-aci.test", "streams.test", "kserve.test")
 MODEL_SERVER = HERE / ".venv-model/bin/azmlinfsrv"
 
 
@@ -28,7 +30,7 @@ def pytest_collection_modifyitems(items):
 def certs(tmp_path_factory):
     """A development CA and what it signs, by the project's own script."""
     directory = tmp_path_factory.mktemp("certs")
-    subprocess.run([REPOSITORY / "certs/gen.sh", "--token-key", directory, "iris-aci.test"], check=True, timeout=30)
+    subprocess.run([REPOSITORY / "certs/gen.sh", "--token-key", directory, *HOSTS], check=True, timeout=30)
     return directory
 
 
@@ -38,37 +40,15 @@ def model_url(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
     weights = [sys.executable, HERE / "model/train.py", HERE / "model/iris.csv", directory / "weights.json"]
     subprocess.run(weights, check=True, timeout=60)
-    with socket.socket() as probe:
-        # The server cannot bind port 0; nobody else takes a port that was free a moment ago.
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "AML_APP_ROOT": str(HERE / "model"),
-        "AZUREML_MODEL_DIR": str(directory),
-        "WORKER_COUNT": "2",
-    }
-    with open(directory / "server.log", "wb") as log:
-        server = subprocess.Popen(
-            [MODEL_SERVER, "--entry_script", "score.py", "--port", str(port)],
-            cwd=HERE / "model", env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-
-    def healthy():
-        assert server.poll() is None, (directory / "server.log").read_text()
-        try:
-            return requests.get(url, timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
+    [port] = free_ports(1)
+    server = Server(
+        [MODEL_SERVER, "--entry_script", "score.py", "--port", str(port)], port, "/", directory / "server.log",
+        HERE / "model", AML_APP_ROOT=str(HERE / "model"), AZUREML_MODEL_DIR=str(directory), WORKER_COUNT="2",
+    )  # fmt: skip
     try:
-        eventually("the model server is healthy", healthy, seconds=60)
-        yield url
+        yield server.start().url
     finally:
-        # The master ends its workers.
-        server.terminate()
-        server.wait(timeout=20)
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +72,9 @@ def caller(gateway):
 def via(request):
     """Each kind of client in turn."""
     return request.param
+
+
+@pytest.fixture
+def mark():
+    """A client request id of this test's own."""
+    return uuid.uuid4().hex

@@ -145,6 +145,13 @@ fn read_number<'de, V: Visitor<'de>>(text: &str, visitor: V) -> Result<V::Value,
     }
 }
 
+fn read_fraction<'de, V: Visitor<'de>>(text: &str, visitor: V) -> Result<V::Value, Refusal> {
+    match text.parse() {
+        Ok(number) => visitor.visit_f64(number),
+        Err(_) => visitor.visit_str(text),
+    }
+}
+
 impl<'de> Deserializer<'de> for Decoder<'de> {
     type Error = Refusal;
 
@@ -234,8 +241,12 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
         self.typed(visitor, read_number)
     }
 
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        self.typed(visitor, read_fraction)
+    }
+
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char str string bytes byte_buf
+        i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 char str string bytes byte_buf
         unit unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }

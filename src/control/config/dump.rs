@@ -31,7 +31,12 @@ fn fill_in(raw: &mut Raw, config: &Config) {
             oidc.value.audience.get_or_insert_with(|| At::default_value(settings.audience.clone()));
         }
         for (raw, deployment) in raw.deployments.iter_mut().zip(&service.deployments) {
-            raw.value.traffic = Some(At::default_value(deployment.traffic.into()));
+            let raw = &mut raw.value;
+            raw.traffic = Some(At::default_value(deployment.traffic.into()));
+            let (own, paths) = (&mut raw.paths.value, &deployment.paths);
+            own.score = paths.score.as_ref().map(|path| At::default_value(path.to_string()));
+            own.swagger = paths.swagger.as_ref().map(|path| At::default_value(path.to_string()));
+            own.health = Some(At::default_value(paths.health.to_string()));
         }
     }
 }

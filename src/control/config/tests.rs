@@ -1,6 +1,10 @@
 //! The loader as its callers see it: good configurations, bad ones with their exact lines, and anything at all.
 
+mod balancing;
+mod delivery;
+mod health;
 mod management;
+mod profiles;
 mod telemetry;
 
 use std::collections::BTreeMap;

@@ -7,9 +7,11 @@ use super::super::config::{Source, load};
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest, KeySettings, TokenSettings};
 use crate::catalog::{AtExpiry, ComputeType, StatusMapping};
-use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
-use crate::upstream::{Deadlines, Origin, ReplicaProtocol, ReplicaSettings};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength, RateLimits};
+use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings, SplitSettings};
+use crate::upstream::{
+    BalancingSettings, Deadlines, NamesSettings, Origin, ReplicaProtocol, ReplicaSettings, RetrySettings,
+};
 
 /// A configuration whose services have these names and hosts.
 fn config(services: &[(&str, &str)]) -> Config {
@@ -45,25 +47,36 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         name: name(text),
         compute_type: ComputeType::Aks,
         hosts: vec![],
+        opens: Arc::default(),
         auth: AuthSettings::Key(KeySettings {
             primary: digest(2 * number),
             secondary: Some(digest(2 * number + 1)),
         }),
         at_expiry: AtExpiry::Finish,
+        websocket: false,
         limits: Limits {
             body_bytes: 1 << 20,
             header_bytes: 1 << 14,
             request_body: seconds,
             response_write: seconds,
+            answer: None,
+            rates: RateLimits::default(),
         },
         status_mapping: StatusMapping::ComputeType,
         cors: None,
+        retry: RetrySettings::default(),
+        split: SplitSettings::default(),
         deployments: vec![DeploymentSettings {
             name: name("blue"),
             traffic: 100,
             limits: DeploymentLimits {
                 upstream: Deadlines { connect: seconds, first_byte: seconds, idle: seconds },
-                admission: AdmissionSettings { per_replica: Some(4), queue_wait: seconds, queue_length: 10 },
+                admission: AdmissionSettings {
+                    per_replica: Some(4),
+                    chosen_by: ChosenBy::Owner,
+                    queue_wait: seconds,
+                    queue_length: QueueLength::Fixed(10),
+                },
             },
             replicas: vec![ReplicaSettings {
                 origin: Origin { host: format!("{text}.models.svc").into(), port: 5001 },
@@ -71,6 +84,9 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
                 tls: None,
                 policy: None,
             }],
+            balancing: BalancingSettings::default(),
+            health: None,
+            names: NamesSettings::default(),
             paths: EndpointPaths::default(),
         }],
     }
@@ -109,7 +125,10 @@ fn what_has_not_changed_is_carried_over_and_what_has_keeps_its_counts() {
     let new = service(&publisher, "rose");
     assert!(!Arc::ptr_eq(&rose, &new));
     assert_eq!(new.deployments[0].deadlines.idle, Duration::from_secs(1));
-    assert!(Arc::ptr_eq(&rose.deployments[0].replicas[0], &new.deployments[0].replicas[0]));
+    assert!(Arc::ptr_eq(
+        &rose.deployments[0].replicas.members()[0],
+        &new.deployments[0].replicas.members()[0]
+    ));
     assert!(Arc::ptr_eq(&rose.deployments[0].admission, &new.deployments[0].admission));
     assert!(Arc::ptr_eq(&rose.authenticator, &new.authenticator));
     changed.auth = AuthSettings::None;

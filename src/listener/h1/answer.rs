@@ -25,6 +25,22 @@ use super::{After, Asked, Connection, DISCARD_LIMIT, GOODBYE, LINGER};
 impl Connection {
     /// Writes `response` and says what becomes of the connection.
     pub(super) async fn answer(&mut self, response: Response<ResponseBody>, asked: Asked) -> After {
+        match self.try_answer(response, asked).await {
+            Ok(after) => after,
+            // All of a refusal is at hand: it does not break.
+            Err(refusal) => self.try_answer(*refusal, asked).await.unwrap_or(After::Abort),
+        }
+    }
+
+    /// The same, or the refusal that takes the answer's place: it broke before a byte of its head was out.
+    async fn try_answer(
+        &mut self,
+        response: Response<ResponseBody>,
+        asked: Asked,
+    ) -> Result<After, Box<Response<ResponseBody>>> {
+        if response.body().is_tunnel() {
+            return Ok(self.switch(response).await);
+        }
         let (parts, mut body) = response.into_parts();
         let framing = answer_framing(parts.status, &body, asked);
         let keep_alive = asked.keep_alive
@@ -32,26 +48,60 @@ impl Connection {
             && !matches!(framing, Framing::UntilClose)
             && self.can_reuse(parts.status, asked.expectation);
         let connection = if keep_alive { ConnectionHeader::KeepAlive } else { ConnectionHeader::Close };
-        {
+        let before = {
             let wire = &mut *self.wire.borrow_mut();
+            wire.has_sent = false;
+            let before = wire.outbox.len();
             wire.outbox.reserve(ANSWER_HEAD);
             let Parts { status, headers, .. } = &parts;
             let head = AnswerHead { version: asked.version, status: *status, headers, framing, connection };
             head::encode_response(&mut wire.outbox, &head);
-        }
+            before
+        };
         let written = if asked.is_head || matches!(framing, Framing::None) {
             self.write_end().await
         } else {
             self.write_body(&mut body, framing).await
         };
         match written {
-            Ok(()) if keep_alive && self.discard_rest().await => After::KeepAlive,
-            Ok(()) => After::Close,
-            Err(Some(error)) => {
+            Ok(()) if keep_alive && self.discard_rest().await => Ok(After::KeepAlive),
+            Ok(()) => Ok(After::Close),
+            Err(Fault::Client(error)) => {
                 body.break_off(&error);
+                Ok(After::Abort)
+            }
+            Err(Fault::Answer(error)) => {
+                if !self.wire.borrow().has_sent {
+                    self.wire.borrow_mut().outbox.truncate(before);
+                    return Err(Box::new(body.into_refusal(&error)));
+                }
+                // What is counted as handed over goes out before the cut, as far as it can without waiting.
+                let flush = |cx: &mut Context<'_>| Poll::Ready(self.wire.borrow_mut().poll_flush(cx));
+                let _ = std::future::poll_fn(flush).await;
+                Ok(After::Abort)
+            }
+        }
+    }
+
+    /// Writes a 101, after which the connection is a tunnel.
+    async fn switch(&mut self, response: Response<ResponseBody>) -> After {
+        let (Parts { status, headers, .. }, body) = response.into_parts();
+        let patience = body.write_patience();
+        let Some(tunnel) = body.into_tunnel() else { return After::Abort };
+        let head = AnswerHead {
+            version: Version::HTTP_11,
+            status,
+            headers: &headers,
+            framing: Framing::None,
+            connection: ConnectionHeader::WebSocket,
+        };
+        head::encode_response(&mut self.wire.borrow_mut().outbox, &head);
+        match self.write_end_within(patience).await {
+            Ok(()) => After::Tunnel(Box::new(tunnel)),
+            Err(error) => {
+                tunnel.break_off(&error);
                 After::Abort
             }
-            Err(None) => After::Abort,
         }
     }
 
@@ -66,18 +116,18 @@ impl Connection {
         })
     }
 
-    /// Writes the whole body. `Err(None)`: the body itself broke and has said so; `Err(Some(_))`: the client's doing.
-    async fn write_body(&mut self, body: &mut ResponseBody, framing: Framing) -> Result<(), Option<Error>> {
+    /// Writes the whole body.
+    async fn write_body(&mut self, body: &mut ResponseBody, framing: Framing) -> Result<(), Fault> {
         let patience = body.write_patience();
         loop {
             let frame = match self.next_frame(body).await {
                 Next::Frame(frame) => frame,
                 Next::End => break,
-                Next::Broken => return Err(None),
-                Next::Gone => return Err(Some(client_gone())),
+                Next::Broken(error) => return Err(Fault::Answer(error)),
+                Next::Gone => return Err(Fault::Client(client_gone())),
             };
             match frame.into_data() {
-                Ok(mut data) => self.send(&mut data, framing, patience).await.map_err(Some)?,
+                Ok(mut data) => self.send(&mut data, framing, patience).await.map_err(Fault::Client)?,
                 Err(frame) => {
                     // Trailers travel over h2 only: an HTTP/1 client has not asked for them.
                     drop(frame);
@@ -87,7 +137,7 @@ impl Connection {
         if matches!(framing, Framing::Chunked) {
             framing::encode_last_chunk(&mut self.wire.borrow_mut().outbox, None);
         }
-        self.write_end_within(patience).await.map_err(Some)
+        self.write_end_within(patience).await.map_err(Fault::Client)
     }
 
     /// The next frame of the answer; flushes what is written before it waits, and notices a client that left.
@@ -95,11 +145,7 @@ impl Connection {
         std::future::poll_fn(|cx| {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Next::Frame(frame)),
-                Poll::Ready(Some(Err(_))) => {
-                    // What is counted as handed over goes out before the cut, as far as it can without waiting.
-                    let _ = self.wire.borrow_mut().poll_flush(cx);
-                    return Poll::Ready(Next::Broken);
-                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Next::Broken(error)),
                 Poll::Ready(None) => return Poll::Ready(Next::End),
                 Poll::Pending => {}
             }
@@ -146,8 +192,8 @@ impl Connection {
         Ok(())
     }
 
-    async fn write_end(&mut self) -> Result<(), Option<Error>> {
-        self.write_end_within(GOODBYE).await.map_err(Some)
+    async fn write_end(&mut self) -> Result<(), Fault> {
+        self.write_end_within(GOODBYE).await.map_err(Fault::Client)
     }
 
     async fn write_end_within(&mut self, patience: Duration) -> Result<(), Error> {
@@ -198,8 +244,16 @@ const ANSWER_HEAD: usize = 1024;
 enum Next {
     Frame(http_body::Frame<Bytes>),
     End,
-    Broken,
+    Broken(Error),
     Gone,
+}
+
+/// Why an answer was not written to its end.
+enum Fault {
+    /// The client's doing.
+    Client(Error),
+    /// The answer itself broke, and its record says so.
+    Answer(Error),
 }
 
 async fn discard(mut body: Pin<&mut InboundBody>) -> bool {

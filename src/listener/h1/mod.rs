@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod interim;
 mod wire;
 
 use std::cell::RefCell;
@@ -19,15 +20,16 @@ use http::{Method, Version, header};
 use tokio::time::Instant;
 
 use crate::lifecycle::Phase;
-use crate::proxy::{self, ConnectionFacts, Inbound, Worker};
-use crate::wire::Body;
+use crate::proxy::{self, ConnectionFacts, Inbound, Tunnel, Worker};
 use crate::wire::deadline::Deadline;
 use crate::wire::framing::{Decoder, Framing};
 use crate::wire::head::{self, HeadError, HeadLimits, RequestHead};
+use crate::wire::{Body, Interim};
 
 use super::ListenerSettings;
 use super::io::DownstreamIo;
 use body::{Expectation, InboundBody};
+use interim::InterimWriter;
 use wire::Wire;
 
 /// Largest request head that is read at all. A service's own `limits.header_bytes` is at most this.
@@ -70,6 +72,8 @@ enum After {
     Close,
     /// It is reset: the client is gone or its answer was cut.
     Abort,
+    /// It has become a tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 /// What the wait for a head brought.
@@ -111,6 +115,8 @@ impl Connection {
                 After::KeepAlive => {}
                 After::Close => return self.close().await,
                 After::Abort => return self.wire.borrow().abort(),
+                // Boxed so that a resting connection does not carry its room.
+                After::Tunnel(tunnel) => return Box::pin(self.tunnel(*tunnel)).await,
             }
         }
     }
@@ -168,16 +174,25 @@ impl Connection {
             is_head: head.method == Method::HEAD,
             expectation: if head.expect_continue { Expectation::Continue } else { Expectation::None },
         };
-        let inbound = self.inbound(head, asked.expectation);
-        // Boxed so that a resting connection does not carry the room of a call under way.
-        let serving = Box::pin(proxy::serve(Rc::clone(&self.worker), Rc::clone(&self.facts), inbound));
-        match self.until_gone(serving).await {
+        let response = {
+            let interim = InterimWriter { wire: &self.wire, version: asked.version };
+            let inbound = self.inbound(head, asked.expectation, &interim);
+            // Boxed so that a resting connection does not carry the room of a call under way.
+            let serving = Box::pin(proxy::serve(Rc::clone(&self.worker), Rc::clone(&self.facts), inbound));
+            self.until_gone(serving).await
+        };
+        match response {
             Some(response) => self.answer(response, asked).await,
             None => After::Abort,
         }
     }
 
-    fn inbound(&self, mut head: RequestHead, expectation: Expectation) -> Inbound {
+    fn inbound<'a>(
+        &self,
+        mut head: RequestHead,
+        expectation: Expectation,
+        interim: &'a dyn Interim,
+    ) -> Inbound<'a> {
         let body = {
             let wire = &mut *self.wire.borrow_mut();
             match head.framing {
@@ -201,6 +216,8 @@ impl Connection {
             headers: head.headers,
             body,
             head_bytes: head.head_bytes,
+            websocket: head.websocket,
+            interim,
         }
     }
 
@@ -211,6 +228,9 @@ impl Connection {
                 return Poll::Ready(Some(served));
             }
             let wire = &mut *self.wire.borrow_mut();
+            if !wire.outbox.is_empty() && matches!(wire.poll_flush(cx), Poll::Ready(Err(_))) {
+                return Poll::Ready(None);
+            }
             // While the body is still read, its reader sees the end of the stream.
             if wire.request_is_whole() && wire.poll_gone(cx).is_ready() {
                 return Poll::Ready(None);
@@ -234,6 +254,15 @@ impl Connection {
             },
         )
         .await
+    }
+
+    /// Joins the connection with the replica's. What the client has sent behind its head, until now kept, goes first.
+    async fn tunnel(self, tunnel: Tunnel) {
+        match Rc::into_inner(self.wire) {
+            Some(wire) => tunnel.run(wire.into_inner().into_peer()).await,
+            // Only a request body holds it as well, and a handshake has none.
+            None => tracing::error!("a connection was to become a tunnel while its request was still read"),
+        }
     }
 
     /// Says goodbye and reads on for a moment, so that unread bytes do not turn the last answer into a reset.
@@ -264,3 +293,6 @@ impl Connection {
         let _ended = tokio::time::timeout(LINGER, linger).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

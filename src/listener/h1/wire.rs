@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::listener::io::DownstreamIo;
 use crate::wire::framing::Decoder;
+use crate::wire::{Duplex as _, Peer};
 
 /// Bytes read at once; also what is taken in ahead of need (pipelined requests) before reading stops.
 pub(super) const READ_SIZE: usize = 16 * 1024;
@@ -21,13 +22,15 @@ pub(super) struct Wire {
     pub inbox: BytesMut,
     /// To be sent, in order.
     pub outbox: BytesMut,
+    /// Whether something of the outbox has gone out since this was last set to `false`.
+    pub has_sent: bool,
     /// Reads the body of the request under way; `None`: wholly taken.
     pub decoder: Option<Decoder>,
 }
 
 impl Wire {
     pub fn new(io: DownstreamIo) -> Self {
-        Self { io, inbox: BytesMut::new(), outbox: BytesMut::new(), decoder: None }
+        Self { io, inbox: BytesMut::new(), outbox: BytesMut::new(), has_sent: false, decoder: None }
     }
 
     /// Whether nothing more has to be read for the request under way.
@@ -68,6 +71,7 @@ impl Wire {
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.has_sent = true;
             self.outbox.advance(sent);
         }
         // A connection at rest holds no buffer; taking one anew is cheaper than many holding one.
@@ -79,6 +83,7 @@ impl Wire {
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<()>> {
         while self.outbox.has_remaining() {
             let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox))?;
+            self.has_sent = true;
             self.outbox.advance(sent);
         }
         while data.has_remaining() {
@@ -91,6 +96,11 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// The connection as it is, for whoever speaks something else on it than HTTP.
+    pub fn into_peer(self) -> Peer {
+        Peer { io: Box::new(self.io), received: self.inbox }
+    }
+
     /// Says goodbye (TLS `close_notify`, then FIN).
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
@@ -98,7 +108,6 @@ impl Wire {
 
     /// Makes the drop of this connection a reset, so that a cut answer cannot be taken for a whole one.
     pub fn abort(&self) {
-        // Fails on a socket that is gone already, which is as good.
-        let _ = socket2::SockRef::from(self.io.tcp()).set_linger(Some(std::time::Duration::ZERO));
+        self.io.abort();
     }
 }

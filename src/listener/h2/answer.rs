@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
+use http::response::Parts;
 use http::{HeaderValue, Response, header};
 use http_body::{Body as _, Frame};
 use tokio::time::Instant;
@@ -26,9 +27,8 @@ pub(super) async fn send(
     response: Response<ResponseBody>,
     upload: &Upload,
 ) {
-    let (mut parts, mut body) = response.into_parts();
-    let is_whole = body.is_end_stream();
-    if let Some(length) = body.size_hint().exact().filter(|_| !is_whole) {
+    let Begun { mut parts, mut body, is_whole, length, first } = begin(response).await;
+    if let Some(length) = length.filter(|_| !is_whole) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     let stream = match respond.send_response(Response::from_parts(parts, ()), is_whole) {
@@ -42,7 +42,7 @@ pub(super) async fn send(
     };
     let patience = body.write_patience();
     let mut sending = Sending { stream, patience, deadline: Deadline::new() };
-    match sending.send(&mut body).await {
+    match sending.send(first, &mut body).await {
         Ok(()) => {}
         Err(Stop::Gone) => body.break_off(&upload.fault()),
         Err(Stop::Stalled) => {
@@ -51,6 +51,42 @@ pub(super) async fn send(
         }
         // The body has said why.
         Err(Stop::Broken) => sending.stream.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// An answer whose head is to be sent.
+struct Begun {
+    parts: Parts,
+    body: ResponseBody,
+    /// There is nothing behind the head.
+    is_whole: bool,
+    /// Bytes of the body, if that is known.
+    length: Option<u64>,
+    /// What was at hand of the body, if it was looked at.
+    first: Poll<Option<Frame<Bytes>>>,
+}
+
+/// Looks at what is at hand behind the head before that is sent: an answer that is broken already becomes a refusal.
+async fn begin(response: Response<ResponseBody>) -> Begun {
+    let mut begun = Begun::new(response);
+    if begun.is_whole {
+        return begun;
+    }
+    let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut begun.body).poll_frame(cx))).await;
+    begun.first = match first {
+        Poll::Ready(Some(Err(error))) => return Begun::new(begun.body.into_refusal(&error)),
+        Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(frame)),
+        Poll::Ready(None) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    };
+    begun
+}
+
+impl Begun {
+    fn new(response: Response<ResponseBody>) -> Self {
+        let (parts, body) = response.into_parts();
+        let (is_whole, length) = (body.is_end_stream(), body.size_hint().exact());
+        Self { parts, body, is_whole, length, first: Poll::Pending }
     }
 }
 
@@ -79,8 +115,12 @@ struct Sending {
 }
 
 impl Sending {
-    async fn send(&mut self, body: &mut ResponseBody) -> Result<(), Stop> {
-        while let Some(frame) = std::future::poll_fn(|cx| self.poll_next(cx, body)).await? {
+    async fn send(&mut self, first: Poll<Option<Frame<Bytes>>>, body: &mut ResponseBody) -> Result<(), Stop> {
+        let mut next = match first {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => self.next(body).await?,
+        };
+        while let Some(frame) = next {
             match frame.into_data() {
                 Ok(mut data) => {
                     let is_last = body.is_end_stream() && !data.is_empty();
@@ -99,8 +139,13 @@ impl Sending {
                     return Ok(self.stream.send_trailers(trailers)?);
                 }
             }
+            next = self.next(body).await?;
         }
         Ok(self.stream.send_data(Bytes::new(), true)?)
+    }
+
+    async fn next(&mut self, body: &mut ResponseBody) -> Result<Option<Frame<Bytes>>, Stop> {
+        std::future::poll_fn(|cx| self.poll_next(cx, body)).await
     }
 
     /// The next frame of the answer; notices a client that does not wait for it.

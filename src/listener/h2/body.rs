@@ -29,6 +29,18 @@ struct Shared {
     will_come: bool,
 }
 
+/// Whether a client that asked first has been told to send its body.
+#[derive(Default)]
+enum Expectation {
+    /// It has, or did not ask.
+    #[default]
+    None,
+    /// It has not; this is woken when somebody wants the body.
+    Continue(Option<Waker>),
+    /// Somebody wants the body.
+    Wanted,
+}
+
 /// A body as the stream brings it.
 struct Incoming {
     stream: RecvStream,
@@ -38,6 +50,7 @@ struct Incoming {
     remaining: Option<u64>,
     stage: Stage,
     presence: Rc<Presence>,
+    expectation: Expectation,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,9 +82,11 @@ impl Upload {
         // The crate refuses a length that is not a number, or that the data does not fit.
         let declared =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let incoming = Incoming { stream, first, remaining: declared, stage: Stage::Data, presence };
-        let incoming = Rc::new(RefCell::new(incoming));
         let will_come = !headers.contains_key(header::EXPECT);
+        let expectation = if will_come { Expectation::None } else { Expectation::Continue(None) };
+        let incoming =
+            Incoming { stream, first, remaining: declared, stage: Stage::Data, presence, expectation };
+        let incoming = Rc::new(RefCell::new(incoming));
         (Body::stream(InboundBody(Rc::clone(&incoming))), Self(Some(Shared { incoming, will_come })))
     }
 
@@ -88,6 +103,24 @@ impl Upload {
                 Poll::Ready(())
             });
             let _late = tokio::time::timeout(DISCARD_WAIT, read).await;
+        }
+    }
+
+    /// Ready once, when a client that asked first (`Expect: 100-continue`) is to be told to send its body: somebody wants
+    /// it, and nothing of it has come by itself.
+    pub fn poll_expected(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Shared { incoming, will_come: false }) = &self.0 else { return Poll::Pending };
+        let Ok(mut incoming) = incoming.try_borrow_mut() else { return Poll::Pending };
+        match &mut incoming.expectation {
+            Expectation::None => Poll::Pending,
+            Expectation::Continue(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            expectation @ Expectation::Wanted => {
+                *expectation = Expectation::None;
+                Poll::Ready(())
+            }
         }
     }
 
@@ -111,7 +144,13 @@ impl Incoming {
             return Poll::Ready(Some(Ok(self.piece(first))));
         }
         if self.stage == Stage::Data {
-            match ready!(self.stream.poll_data(cx)) {
+            let polled = self.stream.poll_data(cx);
+            match polled {
+                Poll::Pending => self.ask(),
+                // It comes without being asked for.
+                Poll::Ready(_) => self.expectation = Expectation::None,
+            }
+            match ready!(polled) {
                 Some(Ok(data)) => {
                     give_back(&mut self.stream, &data);
                     self.presence.heard.set(true);
@@ -127,10 +166,21 @@ impl Incoming {
         if self.stage == Stage::Trailers {
             let trailers = ready!(self.stream.poll_trailers(cx));
             self.stage = Stage::Ended;
-            let frame = trailers.map(|trailers| trailers.map(Frame::trailers)).transpose();
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error))));
+            // Trailers of a request end here: no server behind a gateway expects fields that nobody checked.
+            return Poll::Ready(trailers.err().map(|error| Err(broken(&error))));
         }
         Poll::Ready(None)
+    }
+
+    /// Somebody waits for the body.
+    fn ask(&mut self) {
+        if let Expectation::Continue(waker) = &mut self.expectation {
+            let waker = waker.take();
+            self.expectation = Expectation::Wanted;
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 
     fn piece(&mut self, data: Bytes) -> Frame<Bytes> {

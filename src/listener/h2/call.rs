@@ -1,5 +1,6 @@
 //! One stream: its head becomes a call, which ends at once when the client resets the stream.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -9,12 +10,12 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 
 use crate::error::Kind;
 use crate::proxy::{self, Inbound};
-use crate::wire::Body;
 use crate::wire::head::{Flaw, HeadError};
+use crate::wire::{Body, Interim};
 
 use super::body::Upload;
 use super::{Origin, answer};
@@ -23,14 +24,15 @@ use super::{Origin, answer};
 const MAX_FIELDS: usize = 100;
 
 /// Answers the request of one stream. Dropping this cancels the call and resets the stream.
-pub(super) async fn serve(origin: Origin, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(super) async fn serve(origin: Origin, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let Origin { worker, facts, presence } = origin;
     let (parts, stream) = request.into_parts();
     let (body, upload) = Upload::begin(stream, &parts.headers, Rc::clone(&presence)).await;
-    let response = match inbound(parts, body) {
+    let respond = InterimSender(RefCell::new(respond));
+    let response = match inbound(parts, body, &respond) {
         Ok(inbound) => {
             let call = pin!(proxy::serve(worker, facts, inbound));
-            match until_reset(call, &mut respond, &upload).await {
+            match until_reset(call, &respond, &upload).await {
                 Some(response) => response,
                 None => return,
             }
@@ -38,20 +40,37 @@ pub(super) async fn serve(origin: Origin, request: Request<RecvStream>, mut resp
         Err(refused) => proxy::refuse(&worker, &facts, &refused),
     };
     upload.discard().await;
-    answer::send(respond, response, &upload).await;
+    answer::send(respond.0.into_inner(), response, &upload).await;
+}
+
+/// The way of all answers to one stream; of its interim ones while the final one is awaited.
+struct InterimSender(RefCell<SendResponse<Bytes>>);
+
+impl Interim for InterimSender {
+    fn pass(&self, status: StatusCode, headers: HeaderMap) {
+        let mut interim = http::Response::new(());
+        *interim.status_mut() = status;
+        *interim.headers_mut() = headers;
+        if let Err(error) = self.0.borrow_mut().send_informational(interim) {
+            tracing::debug!(%error, "an interim answer could not be sent");
+        }
+    }
 }
 
 /// Drives `call` while the client wants its answer; `None` once it does not.
 async fn until_reset<T>(
     mut call: Pin<&mut impl Future<Output = T>>,
-    respond: &mut SendResponse<Bytes>,
+    respond: &InterimSender,
     upload: &Upload,
 ) -> Option<T> {
     std::future::poll_fn(|cx| {
         if let Poll::Ready(answer) = call.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
         }
-        match respond.poll_reset(cx) {
+        if upload.poll_expected(cx).is_ready() {
+            respond.pass(StatusCode::CONTINUE, HeaderMap::new());
+        }
+        match respond.0.borrow_mut().poll_reset(cx) {
             // The crate itself has reset the stream, for a body that is no body: the call will read it and say so.
             Poll::Ready(_) if upload.fault().kind == Kind::BodyBroken => Poll::Pending,
             reset => reset.map(|_| None),
@@ -60,7 +79,7 @@ async fn until_reset<T>(
     .await
 }
 
-fn inbound(mut parts: Parts, body: Body) -> Result<Inbound, HeadError> {
+fn inbound(mut parts: Parts, body: Body, interim: &dyn Interim) -> Result<Inbound<'_>, HeadError> {
     let authority = authority(&parts.uri, &parts.headers)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let head_bytes = list_size(&parts.headers) + target.len() + authority.len();
@@ -88,6 +107,9 @@ fn inbound(mut parts: Parts, body: Body) -> Result<Inbound, HeadError> {
         headers: parts.headers,
         body,
         head_bytes,
+        // A stream cannot become one: the gateway does not offer extended CONNECT (RFC 8441).
+        websocket: false,
+        interim,
     })
 }
 

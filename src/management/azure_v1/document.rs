@@ -7,6 +7,7 @@
 
 mod auth;
 mod bag;
+mod probe;
 mod versions;
 
 use serde_json::{Map, Value, json};
@@ -65,6 +66,10 @@ pub fn apply(kind: Kind, document: Map<String, Value>, base: &ServiceSpec) -> Re
         Kind::AksEndpoint => spec.deployments = versions::read(&mut fields, &base.deployments)?,
     }
     spec.azure = bag::kept(fields.rest());
+    if kind == Kind::Aks {
+        let change = probe::change("", &base.azure, &spec.azure)?;
+        spec.deployments.values_mut().for_each(|deployment| change.apply(deployment));
+    }
     if kind == Kind::AksEndpoint {
         spec.azure.insert(Kind::MARK.into(), kind.as_str().into());
     }
@@ -72,6 +77,23 @@ pub fn apply(kind: Kind, document: Map<String, Value>, base: &ServiceSpec) -> Re
         rename_host(&mut spec, base);
     }
     Ok(spec)
+}
+
+/// Takes out of a document that [`of`] made of `spec`, and that was patched, what is told there though nobody has set it, and
+/// would count as set now.
+pub fn forget_defaults(kind: Kind, document: &mut Map<String, Value>, spec: &ServiceSpec) {
+    match kind {
+        Kind::Aci => {}
+        Kind::Aks => probe::forget_defaults(&spec.azure, document),
+        Kind::AksEndpoint => {
+            let Some(Value::Object(versions)) = document.get_mut("versions") else { return };
+            for (name, deployment) in &spec.deployments {
+                if let Some(Value::Object(version)) = versions.get_mut(name.as_str()) {
+                    probe::forget_defaults(&deployment.azure, version);
+                }
+            }
+        }
+    }
 }
 
 /// The service that a request to create one describes.

@@ -52,9 +52,10 @@ pub fn apply(entry: &ServiceEntry, patch: &Value) -> Result<ServiceSpec, Refusal
         may_change(kind, &operation)?;
         operation.apply(&mut document)?;
     }
-    let Value::Object(document) = document else {
+    let Value::Object(mut document) = document else {
         return Err(Refusal::new(Cause::Internal, "a service is no object any more"));
     };
+    document::forget_defaults(kind, &mut document, &entry.spec);
     document::apply(kind, document, &entry.spec)
 }
 

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::fields::Fields;
 use super::place::{self, Place};
 use super::target::PROVIDER;
-use super::{duration, endpoint};
-use crate::catalog::{ComputeType, DeploymentSpec, LimitsSpec, ServiceEntry};
+use super::{duration, endpoint, probe};
+use crate::catalog::{ComputeType, DeploymentSpec, LimitsSpec, ProbeSpec, ServiceEntry};
 use crate::limit::DeploymentLimits;
 use crate::management::Refusal;
 
@@ -36,6 +36,7 @@ pub struct DeploymentBody {
     tags: BTreeMap<String, String>,
     properties: BTreeMap<String, String>,
     request: RequestSettings,
+    probe: Option<ProbeSpec>,
     bag: Map<String, Value>,
 }
 
@@ -70,10 +71,11 @@ impl DeploymentBody {
         let description = properties.text("description")?.unwrap_or_default();
         let mut kept = properties.without(&["provisioningState"]).rest();
         kept.extend(scale.map(|scale| ("scaleSettings".to_owned(), scale)));
+        let probe = probe::read(&kept)?;
         let mut bag = body.without(&["id", "name", "type", "location", "systemData"]).rest();
         bag.extend(sku.map(|sku| ("sku".to_owned(), sku)));
         bag.insert("properties".into(), Value::Object(kept));
-        Ok(Self { compute_type, description, tags, properties: own, request, bag })
+        Ok(Self { compute_type, description, tags, properties: own, request, probe, bag })
     }
 
     /// The deployment of `endpoint` that `before` becomes, or the new one, which has no traffic yet; `operation` is the id
@@ -102,6 +104,10 @@ impl DeploymentBody {
             ..DeploymentSpec::default()
         });
         self.request.apply(&mut spec.limits);
+        let bag = spec.azure.get(BAG).and_then(|bag| bag.get("properties")).and_then(Value::as_object);
+        // What is there was accepted once.
+        let before = bag.and_then(|bag| probe::read(bag).ok().flatten());
+        probe::apply(self.probe.as_ref(), before.as_ref(), &mut spec);
         if self.properties.contains_key(UPSTREAM) {
             // Replicas set through the native API would go before it.
             spec.replicas.clear();

@@ -11,9 +11,10 @@ use serde_json::{Map, Value, json};
 use super::fields::Fields;
 use super::place::{self, Place};
 use super::target::PROVIDER;
-use crate::catalog::{AuthMode, ComputeType, ServiceEntry, ServiceSpec};
+use crate::catalog::{AuthMode, ComputeType, MirrorSpec, ServiceEntry, ServiceSpec};
 use crate::management::operations::{ServiceUris, SuppliedKeys};
 use crate::management::{Cause, Refusal};
+use crate::proxy::MirrorSettings;
 
 /// Name of the bag.
 const BAG: &str = "onlineEndpoint";
@@ -30,6 +31,8 @@ pub struct EndpointBody {
     properties: BTreeMap<String, String>,
     /// `None`: as it is.
     traffic: Option<BTreeMap<String, u8>>,
+    /// `None`: as it is.
+    mirror: Option<BTreeMap<String, u8>>,
     keys: SuppliedKeys,
     bag: Map<String, Value>,
 }
@@ -57,12 +60,9 @@ impl EndpointBody {
         if let Some(compute) = &compute {
             kept.insert("compute".into(), compute.as_str().into());
         }
-        if let Some(mirror) = mirror {
-            kept.insert("mirrorTraffic".into(), json!(mirror));
-        }
         let mut bag = body.without(&["id", "name", "type", "location", "systemData"]).rest();
         bag.insert("properties".into(), Value::Object(kept));
-        Ok(Self { auth, compute, description, tags, properties: own, traffic, keys, bag })
+        Ok(Self { auth, compute, description, tags, properties: own, traffic, mirror, keys, bag })
     }
 
     /// The keys that a new endpoint is to have. Azure takes them at creation only and passes over them later.
@@ -90,6 +90,9 @@ impl EndpointBody {
         spec.auth = self.auth_mode(&spec)?;
         if let Some(traffic) = &self.traffic {
             split(&mut spec, traffic)?;
+        }
+        if let Some(shares) = &self.mirror {
+            spec.mirror = mirror(&spec, shares)?;
         }
         spec.description.clone_from(&self.description);
         spec.tags.clone_from(&self.tags);
@@ -135,6 +138,31 @@ fn split(spec: &mut ServiceSpec, traffic: &BTreeMap<String, u8>) -> Result<(), R
         deployment.traffic = traffic.get(name.as_str()).copied().unwrap_or_default();
     }
     Ok(())
+}
+
+/// Copies to the one deployment that `shares` names with more than nothing, if any (Azure allows one); how large and how many
+/// they may be, which ARM has no member for, stays as it is.
+fn mirror(spec: &ServiceSpec, shares: &BTreeMap<String, u8>) -> Result<Option<MirrorSpec>, Refusal> {
+    let mut named = shares.iter().filter(|(_, percent)| **percent > 0);
+    let Some((name, percent)) = named.next() else { return Ok(None) };
+    if named.next().is_some() {
+        let message = "names more than one deployment; copies go to one only";
+        return Err(Refusal::invalid("properties.mirrorTraffic", message));
+    }
+    let member = format!("properties.mirrorTraffic.{name}");
+    let Some((deployment, _)) = spec.deployments.get_key_value(name.as_str()) else {
+        let message = "there is no such deployment; make it first, then have calls copied to it";
+        return Err(Refusal::invalid(member, message));
+    };
+    let bounds = MirrorSettings::PERCENT;
+    if !bounds.contains(percent) {
+        let message =
+            format!("{percent} is out of range; allowed are {} to {}", bounds.start(), bounds.end());
+        return Err(Refusal::invalid(member, message));
+    }
+    let (body_bytes, concurrent) =
+        spec.mirror.as_ref().map_or((None, None), |before| (before.body_bytes, before.concurrent));
+    Ok(Some(MirrorSpec { deployment: deployment.clone(), percent: *percent, body_bytes, concurrent }))
 }
 
 /// Takes `keys`.
@@ -189,6 +217,8 @@ pub fn render(entry: &ServiceEntry, uris: &ServiceUris, place: &Place) -> Value 
         .filter(|(_, deployment)| deployment.traffic > 0)
         .map(|(name, deployment)| (name.to_string(), deployment.traffic.into()))
         .collect();
+    let mirror = spec.mirror.iter().map(|mirror| (mirror.deployment.to_string(), mirror.percent.into()));
+    let mirror: Map<String, Value> = mirror.collect();
     let properties = json!({
         "authMode": word(spec.auth_mode()),
         "description": (!spec.description.is_empty()).then_some(&spec.description),
@@ -198,10 +228,11 @@ pub fn render(entry: &ServiceEntry, uris: &ServiceUris, place: &Place) -> Value 
         "swaggerUri": uris.swagger,
         "provisioningState": "Succeeded",
         "traffic": traffic,
+        "mirrorTraffic": mirror,
         "compute": compute(entry, place),
         "keys": null,
     });
-    let defaults = json!({ "mirrorTraffic": {}, "publicNetworkAccess": "Enabled" });
+    let defaults = json!({ "publicNetworkAccess": "Enabled" });
     let properties = place::with_bag(properties, bag.and_then(|bag| bag.get("properties")));
     let resource = json!({
         "id": id(place, entry.name.as_str()),

@@ -25,7 +25,11 @@ impl Fields {
         Self::of(String::new(), body)
     }
 
-    fn of(path: String, value: Value) -> Result<Self, Refusal> {
+    /// The object `value` at `path`.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn of(path: String, value: Value) -> Result<Self, Refusal> {
         match value {
             Value::Object(members) => Ok(Self { path, members }),
             _ if path.is_empty() => Err(Refusal::invalid("body", "must be a JSON object")),

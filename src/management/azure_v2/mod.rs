@@ -9,7 +9,7 @@
 //!
 //! - A deployment's replicas are where its property `upstream` says (or its endpoint's): URLs with commas between them.
 //!   Models, environments, instance types, probes and scale settings are kept and given back, and have no effect.
-//! - `mirrorTraffic` is kept and has no effect.
+//! - `mirrorTraffic` may name a deployment that has traffic of its own; calls that go there are not copied.
 //! - `authMode: AADToken` needs an issuer, which ARM has no member for: it is refused, unless the service has that mode
 //!   already. Whoever needs it declares the service in the configuration.
 //! - A PUT of an endpoint without `traffic` leaves the split as it is (`{}` takes all traffic away), and one of a
@@ -22,6 +22,7 @@ mod duration;
 mod endpoint;
 mod fields;
 mod place;
+mod probe;
 mod query;
 mod reply;
 mod target;

@@ -247,6 +247,46 @@ fn deployment_sent() -> Value {
 }
 
 #[test]
+fn the_probes_of_the_sdk_are_a_probe_and_are_told_back() {
+    let with = |member: &str, probe: Value| {
+        let mut body = deployment_sent();
+        body["properties"][member] = probe;
+        body
+    };
+    assert_eq!(put_deployment(None, deployment_sent()).unwrap().health, None);
+    let liveness = json!({
+        "failureThreshold": 3, "initialDelay": "PT1M", "period": "PT5S", "successThreshold": 2, "timeout": "PT1S",
+    });
+    let made = put_deployment(None, with("livenessProbe", liveness.clone())).unwrap();
+    let probe = made.health.clone().unwrap().probe.unwrap();
+    assert_eq!(
+        (probe.startup_ms, probe.interval_ms, probe.timeout_ms),
+        (Some(60_000), Some(5_000), Some(1_000))
+    );
+    assert_eq!((probe.healthy, probe.unhealthy), (Some(2), Some(3)));
+    let endpoint = two_deployments(ComputeType::Managed);
+    let told = deployment::render(&endpoint, "blue", &made, &place());
+    assert_eq!(told["properties"]["livenessProbe"], liveness);
+    let again = put_deployment(Some(&made), told).unwrap();
+    assert_eq!(again.health, made.health);
+    // Readiness says it better, where it is said, and Azure's defaults are another container's than the gateway's.
+    let mut both = with("livenessProbe", liveness);
+    both["properties"]["readinessProbe"] = json!({ "period": "PT7S" });
+    let probe = put_deployment(Some(&made), both).unwrap().health.unwrap().probe.unwrap();
+    assert_eq!((probe.interval_ms, probe.unhealthy, probe.startup_ms), (Some(7_000), Some(30), Some(10_000)));
+    assert_eq!(put_deployment(Some(&made), deployment_sent()).unwrap().health, None);
+    let mut own = put_deployment(None, deployment_sent()).unwrap();
+    own.health.clone_from(&made.health);
+    assert_eq!(
+        put_deployment(Some(&own), deployment_sent()).unwrap().health,
+        made.health,
+        "set by another API"
+    );
+    let refused = put_deployment(None, with("readinessProbe", json!({ "period": "PT0S" })));
+    assert_eq!(target(refused), "properties.readinessProbe.period");
+}
+
+#[test]
 fn a_deployment_of_the_sdk_becomes_one_of_the_service_and_is_told_back() {
     let made = put_deployment(None, deployment_sent()).unwrap();
     assert_eq!(made.traffic, 0);
@@ -314,4 +354,32 @@ fn logs_say_where_they_are() {
     let endpoint = two_deployments(ComputeType::Managed);
     let made = put_deployment(None, deployment_sent()).unwrap();
     assert!(deployment::logs(&endpoint, "blue", &made).contains("http://10.0.0.2:5001"));
+}
+
+#[test]
+fn mirror_traffic_is_what_is_copied_and_is_told_back() {
+    let before = two_deployments(ComputeType::Managed);
+    let with = |mirror: Value| {
+        let mut body = sent();
+        body["properties"]["mirrorTraffic"] = mirror;
+        body["properties"]["traffic"] = json!({ "blue": 100 });
+        body
+    };
+    let mirrored = put(Some(&before), with(json!({ "green": 10 }))).unwrap();
+    let mirror = mirrored.spec.mirror.as_ref().unwrap();
+    assert_eq!((mirror.deployment.as_str(), mirror.percent), ("green", 10));
+    assert_eq!(told(&mirrored)["properties"]["mirrorTraffic"], json!({ "green": 10 }));
+    assert_eq!(put(Some(&mirrored), told(&mirrored)).unwrap().spec, mirrored.spec);
+
+    // Not named: as it is; nothing for anybody: none.
+    let mut silent = sent();
+    silent["properties"].as_object_mut().unwrap().remove("mirrorTraffic");
+    assert_eq!(put(Some(&mirrored), silent).unwrap().spec.mirror, mirrored.spec.mirror);
+    for none in [json!({}), json!({ "green": 0 })] {
+        assert_eq!(put(Some(&mirrored), with(none)).unwrap().spec.mirror, None);
+    }
+    let wrong = |mirror: Value| target(put(Some(&before), with(mirror)));
+    assert_eq!(wrong(json!({ "green": 51 })), "properties.mirrorTraffic.green");
+    assert_eq!(wrong(json!({ "gray": 5 })), "properties.mirrorTraffic.gray");
+    assert_eq!(wrong(json!({ "blue": 5, "green": 5 })), "properties.mirrorTraffic");
 }

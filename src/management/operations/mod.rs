@@ -6,17 +6,20 @@
 
 mod activity;
 mod answers;
+mod balancing;
 mod catalogue;
 mod data_plane;
 mod declared;
 #[cfg(test)]
 pub(in crate::management) mod fixtures;
 mod generate;
+mod health;
 mod hex;
 mod keyring;
 mod keys;
 mod metadata;
 mod page;
+mod paths;
 mod place;
 mod principals;
 mod project;

@@ -1,21 +1,27 @@
 //! From what the owner of a service asks for to what the data plane serves. What cannot be served is refused by its field,
 //! so that nothing is stored that could not be put into effect.
 
+mod delivery;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::paths;
 use super::replicas::{MAX_REPLICAS, Replicas};
+use super::{balancing, health};
 use crate::auth::AuthSettings;
-use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, PathsSpec, ServiceName, ServiceSpec};
-use crate::limit::{DeploymentLimits, Limits};
+use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, RateSpec, ServiceName, ServiceSpec};
+use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
 use crate::management::Refusal;
-use crate::proxy::{DeploymentSettings, EndpointPaths, ServiceSettings};
+use crate::proxy::{DeploymentSettings, ServiceSettings};
 use crate::route::host_problem;
 
 /// Most deployments of one service.
 const MAX_DEPLOYMENTS: usize = 100;
+/// Calls at once per replica of services that Azure's clients make without saying (both SDKs' documented default).
+const AZURE_PER_REPLICA: u32 = 1;
 /// Most hosts of one service.
 const MAX_HOSTS: usize = 100;
 
@@ -29,16 +35,21 @@ pub(super) fn project(
     auth: AuthSettings,
     replicas: &Replicas,
 ) -> Result<ServiceSettings, Refusal> {
+    let deployments = deployments(name, spec, replicas)?;
     Ok(ServiceSettings {
         name: name.clone(),
         compute_type: spec.compute_type,
         hosts: hosts(spec)?,
+        opens: Arc::new(paths::opens(spec, &deployments)?),
         auth,
         at_expiry: spec.at_expiry,
+        websocket: spec.websocket,
         limits: client_limits(&spec.limits)?,
         status_mapping: spec.status_mapping,
         cors: None,
-        deployments: deployments(name, spec, replicas)?,
+        retry: delivery::retry(spec.retry.as_ref())?,
+        split: delivery::split(spec)?,
+        deployments,
     })
 }
 
@@ -114,24 +125,17 @@ fn deployment(
 ) -> Result<DeploymentSettings, Refusal> {
     let place = format!("deployments.{name}");
     at_most(&format!("{place}.replicas"), spec.replicas.len(), MAX_REPLICAS)?;
+    let paths = paths::of_container(&place, service.1.profile, spec.paths.as_ref())?;
+    let health = spec.health.as_ref().map(|own| health::health(&place, own, &paths));
     Ok(DeploymentSettings {
         name: name.clone(),
         traffic: spec.traffic,
-        limits: deployment_limits(&place, &service.1.limits, &spec.limits)?,
+        limits: deployment_limits(&place, service.1, spec)?,
         replicas: replicas.find(&place, service, spec)?,
-        paths: spec.paths.as_ref().map_or_else(|| Ok(EndpointPaths::default()), |own| paths(&place, own))?,
-    })
-}
-
-fn paths(place: &str, spec: &PathsSpec) -> Result<EndpointPaths, Refusal> {
-    let path = |field: &str, text: &str| {
-        EndpointPaths::parse(text)
-            .map_err(|problem| Refusal::invalid(format!("{place}.paths.{field}"), problem))
-    };
-    Ok(EndpointPaths {
-        score: path("score", &spec.score)?,
-        swagger: path("swagger", &spec.swagger)?,
-        health: path("health", &spec.health)?,
+        balancing: balancing::settings(&place, spec)?,
+        health: health.transpose()?.map(Arc::new),
+        names: health::names(&place, &spec.names.clone().unwrap_or_default())?,
+        paths,
     })
 }
 
@@ -140,24 +144,60 @@ fn client_limits(spec: &LimitsSpec) -> Result<Limits, Refusal> {
     if let Some(size) = spec.body_bytes {
         limits.body_bytes = within("limits.body_bytes", size, &Limits::BODY_BYTES)?;
     }
+    if let Some(millis) = spec.answer_timeout_ms {
+        let allowed = in_millis(Limits::ANSWER.start())..=in_millis(Limits::ANSWER.end());
+        let millis = within("limits.answer_timeout_ms", millis, &allowed)?;
+        limits.answer = Some(Duration::from_millis(millis));
+    }
+    let rate = |field: &str, spec: Option<RateSpec>| spec.map(|spec| rate(field, spec)).transpose();
+    limits.rates.service = rate("limits.rate", spec.rate)?;
+    limits.rates.per_principal = rate("limits.rate_per_principal", spec.rate_per_principal)?;
     Ok(limits)
+}
+
+fn rate(field: &str, spec: RateSpec) -> Result<RateSettings, Refusal> {
+    let per_second = format!("{field}.requests_per_second");
+    let per_second = within(&per_second, spec.requests_per_second, &RateSettings::PER_SECOND)?;
+    let burst = spec.burst.map(|burst| within(&format!("{field}.burst"), burst, &RateSettings::BURST));
+    Ok(RateSettings::new(per_second, burst.transpose()?))
 }
 
 /// The service's limits with the deployment's own over them.
 fn deployment_limits(
     place: &str,
-    service: &LimitsSpec,
-    own: &LimitsSpec,
+    service: &ServiceSpec,
+    own: &DeploymentSpec,
 ) -> Result<DeploymentLimits, Refusal> {
-    if own.body_bytes.is_some() {
+    if own.limits.body_bytes.is_some() {
         return Err(Refusal::invalid(
             format!("{place}.limits.body_bytes"),
             "a body is judged before its deployment is chosen; set limits.body_bytes of the service instead",
         ));
     }
+    if own.limits.answer_timeout_ms.is_some() {
+        return Err(Refusal::invalid(
+            format!("{place}.limits.answer_timeout_ms"),
+            "it is one limit for all deployments; set limits.answer_timeout_ms of the service instead",
+        ));
+    }
+    for (field, rate) in [("rate", own.limits.rate), ("rate_per_principal", own.limits.rate_per_principal)] {
+        if rate.is_some() {
+            return Err(Refusal::invalid(
+                format!("{place}.limits.{field}"),
+                format!(
+                    "a rate is judged before the deployment is chosen; set limits.{field} of the service instead"
+                ),
+            ));
+        }
+    }
     let mut limits = DeploymentLimits::default();
-    lay_over(&mut limits, "limits", service)?;
-    lay_over(&mut limits, &format!("{place}.limits"), own)?;
+    limits.admission.queue_length = QueueLength::default_of(service.compute_type);
+    lay_over(&mut limits, "limits", &service.limits)?;
+    lay_over(&mut limits, &format!("{place}.limits"), &own.limits)?;
+    let by_azure = !service.azure.is_empty() || !own.azure.is_empty();
+    if by_azure && limits.admission.per_replica == Some(AZURE_PER_REPLICA) {
+        limits.admission.chosen_by = ChosenBy::Azure;
+    }
     Ok(limits)
 }
 
@@ -175,6 +215,11 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     if let Some(millis) = spec.queue_wait_ms {
         limits.admission.queue_wait = wait("queue_wait_ms", millis, DeploymentLimits::QUEUE_WAIT)?;
     }
+    if let Some(length) = spec.queue_length {
+        let field = format!("{place}.queue_length");
+        let length = within(&field, length, &DeploymentLimits::QUEUE_LENGTH)?;
+        limits.admission.queue_length = QueueLength::Fixed(length);
+    }
     if let Some(count) = spec.concurrent_requests_per_replica {
         let field = format!("{place}.concurrent_requests_per_replica");
         limits.admission.per_replica = Some(within(&field, count, &DeploymentLimits::PER_REPLICA)?);
@@ -182,7 +227,7 @@ fn lay_over(limits: &mut DeploymentLimits, place: &str, spec: &LimitsSpec) -> Re
     Ok(())
 }
 
-fn in_millis(duration: &Duration) -> u64 {
+pub(super) fn in_millis(duration: &Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -214,6 +259,7 @@ mod tests {
     use super::*;
     use crate::catalog::ComputeType;
     use crate::management::Cause;
+    use crate::proxy::EndpointPaths;
 
     fn project_json(spec: Value) -> Result<ServiceSettings, Refusal> {
         let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
@@ -286,6 +332,8 @@ mod tests {
             ("limits.scoring_timeout_ms", json!(86_400_001)),
             ("limits.queue_wait_ms", json!(600_001)),
             ("limits.concurrent_requests_per_replica", json!(0)),
+            ("limits.queue_length", json!(1_000_001)),
+            ("deployments.blue.limits.rate", json!({"requests_per_second": 1})),
             ("deployments.blue.limits.idle_timeout_ms", json!(u64::MAX)),
             ("deployments.blue.limits.body_bytes", json!(1)),
             ("deployments.blue.traffic", json!(101)),

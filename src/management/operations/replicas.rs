@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
-use crate::catalog::{DeploymentSpec, ServiceName, ServiceSpec};
+use crate::catalog::{DeploymentSpec, Protocol, ServiceName, ServiceSpec};
 use crate::management::{Cause, Refusal};
-use crate::tls::{self, ClientTls, ClientTlsSource};
+use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
 use crate::upstream::{
     AddressPolicy, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl, certificate_name,
 };
@@ -26,8 +26,8 @@ pub(super) const MAX_REPLICAS: usize = 1000;
 pub(super) struct Replicas {
     template: Option<String>,
     policy: Arc<AddressPolicy>,
-    /// One for all: its session cache makes reconnects cheap.
-    tls: OnceLock<ClientTls>,
+    /// One for all that speak HTTP/1.1, one for those that speak HTTP/2: their session caches make reconnects cheap.
+    tls: [OnceLock<ClientTls>; 2],
 }
 
 /// A URL and the field that it stands in.
@@ -37,7 +37,7 @@ impl Replicas {
     /// `template` makes a URL for services that name none, with `{service}` and `{namespace}`. `policy` says where replicas
     /// may be: addresses are judged here, names at each connect by what they mean then.
     pub(super) const fn new(template: Option<String>, policy: Arc<AddressPolicy>) -> Self {
-        Self { template, policy, tls: OnceLock::new() }
+        Self { template, policy, tls: [const { OnceLock::new() }; 2] }
     }
 
     /// The replicas of `deployment`, whose field is `place` (`deployments.blue`).
@@ -52,7 +52,7 @@ impl Replicas {
     ) -> Result<Vec<ReplicaSettings>, Refusal> {
         let mut found: Vec<ReplicaSettings> = Vec::new();
         for (field, text) in self.sources(place, service, deployment)? {
-            let replica = self.replica(&text).map_err(|fault| fault.at(&field))?;
+            let replica = self.replica(&text, deployment.protocol).map_err(|fault| fault.at(&field))?;
             if found.iter().any(|before| before.origin == replica.origin) {
                 let problem = format!("{} is named twice; remove one", replica.origin);
                 return Err(Refusal::invalid(field, problem));
@@ -94,18 +94,21 @@ impl Replicas {
         Ok(vec![(format!("{place}.replicas"), url)])
     }
 
-    fn replica(&self, text: &str) -> Result<ReplicaSettings, Fault> {
+    fn replica(&self, text: &str, protocol: Protocol) -> Result<ReplicaSettings, Fault> {
         let ReplicaUrl { origin, encrypted } = ReplicaUrl::parse(text).map_err(Fault::Url)?;
         self.check_address(&origin)?;
         let tls = if encrypted {
             let server_name = certificate_name(&origin.host).map_err(Fault::Url)?;
-            Some(ReplicaTls { client: self.tls()?, server_name })
+            Some(ReplicaTls { client: self.tls(protocol)?, server_name })
         } else {
             None
         };
         Ok(ReplicaSettings {
             origin,
-            protocol: ReplicaProtocol::H1,
+            protocol: match protocol {
+                Protocol::H1 => ReplicaProtocol::H1,
+                Protocol::H2 => ReplicaProtocol::H2,
+            },
             tls,
             policy: Some(Arc::clone(&self.policy)),
         })
@@ -120,15 +123,20 @@ impl Replicas {
     }
 
     /// Trust in the system's authorities.
-    fn tls(&self) -> Result<ClientTls, Fault> {
-        if let Some(client) = self.tls.get() {
+    fn tls(&self, protocol: Protocol) -> Result<ClientTls, Fault> {
+        let (made, alpn) = match protocol {
+            Protocol::H1 => (&self.tls[0], ClientAlpn::Http1),
+            Protocol::H2 => (&self.tls[1], ClientAlpn::Http2),
+        };
+        if let Some(client) = made.get() {
             return Ok(client.clone());
         }
-        let client = tls::client_config(&ClientTlsSource::default()).map_err(|error| {
+        let source = ClientTlsSource { alpn, ..ClientTlsSource::default() };
+        let client = tls::client_config(&source).map_err(|error| {
             tracing::error!(%error, "https replicas cannot be used");
             Fault::NoTrust
         })?;
-        Ok(self.tls.get_or_init(|| client).clone())
+        Ok(made.get_or_init(|| client).clone())
     }
 }
 

@@ -3,7 +3,8 @@
 //! Always there, `null` when unknown: `Time` and the seven fields that Azure's own record has (`HTTPMethod`, `UserAgent`,
 //! `ComputeType`, `RequestUrl`, `StatusCode`, `RequestId`, `Duration`), then `Service`, `Deployment`, `Replica`, `AuthType`,
 //! `ModelStatusCode`, `Reason`, `EndedBy`, `Attempts`, `RequestBytes`, `ResponseBytes`, `ClientAddress`, `Protocol`.
-//! Only there when known: `KeyId` or `Subject`, `ClientRequestId`, `TraceId`, `QueueMs`, `ConnectMs`, `FirstByteMs`, `StreamMs`.
+//! Only there when known: `KeyId` or `Subject`, `ClientRequestId`, `TraceId`, `QueueMs`, `ConnectMs`, `FirstByteMs`, `StreamMs`,
+//! `Model`, `PromptTokens`, `CompletionTokens`.
 //!
 //! What a caller, a model or an operator chose is text from outside: it is escaped so that a line stays one line of UTF-8
 //! without control characters, and cut at a bound of its own, the cut shown by `…`.
@@ -16,7 +17,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::record::{Principal, Record};
+use super::record::{Principal, Record, Usage};
 use super::settings::Privacy;
 use json::Text;
 use url::Query;
@@ -31,6 +32,8 @@ const URL_CAP: usize = 4096;
 const SUBJECT_CAP: usize = 256;
 /// Longest `ClientRequestId`.
 const CLIENT_REQUEST_ID_CAP: usize = 100;
+/// Longest `Model`.
+const MODEL_CAP: usize = 256;
 /// Longest `Service`, `Deployment`, `Replica`: a DNS name and a port fit.
 const NAME_CAP: usize = 263;
 
@@ -48,6 +51,9 @@ impl Record {
         self.encode_request(privacy, &mut line);
         self.encode_parties(privacy, &mut line);
         self.encode_end(privacy, &mut line);
+        if let Some(usage) = &self.usage {
+            encode_usage(usage, &mut line);
+        }
         line.raw(b"}\n");
     }
 
@@ -125,6 +131,19 @@ impl Record {
                 line.milliseconds(key, took);
             }
         }
+    }
+}
+
+/// What the answer says of model and tokens. Under [`Privacy::High`] as well: it tells nothing of the caller.
+fn encode_usage(usage: &Usage, line: &mut Line<'_>) {
+    if let Some(model) = &usage.model {
+        line.text(b",\"Model\":", Some(&**model), MODEL_CAP);
+    }
+    if let Some(tokens) = usage.prompt_tokens {
+        line.number(b",\"PromptTokens\":", tokens.into());
+    }
+    if let Some(tokens) = usage.completion_tokens {
+        line.number(b",\"CompletionTokens\":", tokens.into());
     }
 }
 
@@ -247,8 +266,27 @@ mod tests {
             connect: None,
             first_byte: None,
             stream: None,
+            usage: None,
             ..Record::sample()
         }
+    }
+
+    fn usage(model: &str) -> Option<Box<Usage>> {
+        Some(Box::new(Usage { model: Some(model.into()), ..Usage::default() }))
+    }
+
+    #[test]
+    fn what_an_answer_says_of_tokens_is_no_secret() {
+        let line = line(&Record::sample(), Privacy::High);
+        let end = r#","StreamMs":1.000,"Model":"org/name","PromptTokens":9,"CompletionTokens":12}"#;
+        assert!(line.trim_end().ends_with(end), "{line}");
+    }
+
+    #[test]
+    fn of_tokens_there_is_what_is_known() {
+        let embedding = Usage { prompt_tokens: Some(0), ..Usage::default() };
+        let line = line(&Record { usage: Some(Box::new(embedding)), ..bare() }, Privacy::Standard);
+        assert!(line.ends_with("\"Protocol\":\"HTTP/1.1\",\"PromptTokens\":0}\n"), "{line}");
     }
 
     #[test]
@@ -261,7 +299,8 @@ mod tests {
             r#""Replica":"127.0.0.1:5001","AuthType":"key","KeyId":"primary","ModelStatusCode":200,"Reason":"ok","#,
             r#""EndedBy":"upstream","Attempts":1,"RequestBytes":1024,"ResponseBytes":130,"ClientRequestId":"abc","#,
             r#""TraceId":"0af7651916cd43dd8448eb211c80319c","ClientAddress":"192.0.2.7","Protocol":"HTTP/1.1","#,
-            r#""QueueMs":0.000,"ConnectMs":0.250,"FirstByteMs":11.000,"StreamMs":1.000}"#,
+            r#""QueueMs":0.000,"ConnectMs":0.250,"FirstByteMs":11.000,"StreamMs":1.000,"#,
+            r#""Model":"org/name","PromptTokens":9,"CompletionTokens":12}"#,
             "\n"
         );
         assert_eq!(line(&record, Privacy::Standard), expected);
@@ -306,6 +345,7 @@ mod tests {
             },
             principal: Principal::Subject(long.as_str().into()),
             client_request_id: header(),
+            usage: usage(&long),
             ..Record::sample()
         };
         let value = parsed(&record, Privacy::Standard);
@@ -315,6 +355,7 @@ mod tests {
             ("RequestUrl", URL_CAP),
             ("Subject", SUBJECT_CAP),
             ("ClientRequestId", CLIENT_REQUEST_ID_CAP),
+            ("Model", MODEL_CAP),
         ] {
             let text = value[field].as_str().unwrap();
             assert!(text.ends_with("x…"), "{field}");
@@ -339,6 +380,7 @@ mod tests {
             host in any::<Vec<u8>>(),
             path in any::<Vec<u8>>(),
             subject in any::<String>(),
+            model in any::<String>(),
             micros in any::<u32>(),
         ) {
             let record = Record {
@@ -346,6 +388,7 @@ mod tests {
                 url: crate::telemetry::record::RequestUrl { tls: true, authority: HeaderValue::from_bytes(&host).ok(), path_and_query: path.into() },
                 principal: Principal::Subject(subject.as_str().into()),
                 duration: Duration::from_micros(micros.into()),
+                usage: usage(&model),
                 ..Record::sample()
             };
             let value = parsed(&record, Privacy::Standard);
@@ -355,6 +398,9 @@ mod tests {
             }
             if subject.len() <= SUBJECT_CAP {
                 prop_assert_eq!(value["Subject"].as_str(), Some(subject.as_str()));
+            }
+            if model.len() <= MODEL_CAP {
+                prop_assert_eq!(value["Model"].as_str(), Some(model.as_str()));
             }
             prop_assert_eq!(value["Duration"].as_f64(), Some(f64::from(micros) / 1000.0));
         }

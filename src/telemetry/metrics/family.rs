@@ -37,10 +37,39 @@ families! {
         "Body bytes received from callers.";
     RESPONSE_BYTES = "scoregate_response_body_bytes_total" ["service"]
         "Body bytes handed to callers.";
+    TOKENS = "scoregate_tokens_total" ["service", "kind"]
+        "Tokens that OpenAI-style answers say they used, prompt and completion.";
+    USAGE_UNREAD = "scoregate_usage_unread_total" ["service"]
+        "OpenAI-style answers whose model or token usage was too long to be read.";
     ATTEMPTS = "scoregate_upstream_attempts_total" ["service"]
         "Attempts made upstream.";
     IN_FLIGHT = "scoregate_requests_in_flight" ["service"]
         "Calls that have begun and not ended.";
+    TUNNELS = "scoregate_tunnels" ["service"]
+        "WebSockets that are open; each is a call in flight as well.";
+
+    REPLICAS = "scoregate_replicas" ["service", "deployment", "state"]
+        "Replicas by what they get: ready, slow_start (part of their share), ejected, starting or not_ready (nothing).";
+    REPLICA_EJECTIONS = "scoregate_replica_ejections_total" ["service", "deployment"]
+        "Times that a replica was left out since its attempts failed.";
+    ADMISSION_SLOTS = "scoregate_admission_slots" ["service"]
+        "Calls that the deployments with concurrent_requests_per_replica take at once, by the replicas that serve now; absent without such a limit.";
+    ADMISSION_BUSY = "scoregate_admission_busy" ["service"]
+        "Of those, taken now.";
+    ADMISSION_WAITING = "scoregate_admission_waiting" ["service"]
+        "Calls that wait for one of them now.";
+    UTILISATION = "scoregate_utilisation_ratio" ["service"]
+        "Busy and waiting calls by slots, for an autoscaler; absent while there is no slot.";
+    RATE_PRINCIPALS = "scoregate_rate_limit_principals" ["service"]
+        "Callers that rate_per_principal tells apart now.";
+    RATE_FORGOTTEN = "scoregate_rate_limit_forgotten_total" ["service"]
+        "Callers whose count under rate_per_principal made room for others' before it had run out; starts anew when the rate changes.";
+    RETRIES = "scoregate_retries_total" ["service", "why"]
+        "Attempts made after one that failed.";
+    RETRY_BUDGET_EXHAUSTED = "scoregate_retry_budget_exhausted_total" ["service"]
+        "Failures that stood because the budget for trying again was used up.";
+    MIRRORED = "scoregate_mirrored_total" ["service", "outcome"]
+        "Copies of calls to another deployment, made or not.";
 
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
@@ -73,6 +102,11 @@ families! {
         "Time since a key set of an outside issuer was last read or fetched; absent until that has gone well once.";
     JWKS_KEYS = "scoregate_jwks_keys" ["source"]
         "Keys in a key set of an outside issuer that can verify tokens; 0 until it was read or fetched.";
+
+    PROBES = "scoregate_probes_total" ["service", "deployment", "outcome"]
+        "Probes of replicas, and scoring calls that the gateway made before a replica got calls, by how they ended.";
+    NAME_LOOK_UPS = "scoregate_names_total" ["outcome"]
+        "Look-ups of the names of replicas, by what they brought.";
 
     STORE_UP = "scoregate_store_up" []
         "1 if the store of the management plane answers, 0 if not; absent without a management plane.";

@@ -6,10 +6,14 @@
 //! agree; the number of series is bounded all the same ([`MAX_SERVICES`]).
 
 mod control;
+mod delivery;
 mod family;
+mod health;
 mod histogram;
+mod limits;
 mod listener;
 mod process;
+mod replicas;
 mod service;
 mod services;
 
@@ -20,9 +24,13 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
+pub use delivery::{Mirrored, Retried};
 pub use family::NAMES;
+pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
+pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
-pub use service::{InFlight, ServiceMetrics};
+pub use replicas::ReplicaReading;
+pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
@@ -31,7 +39,9 @@ use crate::catalog::ComputeType;
 use crate::wire::head::Flaw;
 use control::KeySetCollector;
 use family::Samples;
+use limits::LimitCollector;
 use listener::ListenerFamilies;
+use replicas::ReplicaCollector;
 use service::ServiceSamples;
 use services::Services;
 
@@ -46,6 +56,7 @@ pub struct Metrics {
     listeners: ListenerFamilies,
     config: ConfigMetrics,
     certificates: CertificateMetrics,
+    health: HealthMetrics,
     store_up: IntGaugeVec,
 }
 
@@ -78,6 +89,7 @@ impl Metrics {
             listeners: ListenerFamilies::new(&registry),
             config: ConfigMetrics::new(&registry),
             certificates: CertificateMetrics::new(&registry),
+            health: HealthMetrics::new(&registry),
             store_up: family::STORE_UP.gauges(&registry),
             registry,
         })
@@ -119,6 +131,12 @@ impl Metrics {
         &self.certificates
     }
 
+    /// What the control plane asks about replicas.
+    #[must_use]
+    pub fn health(&self) -> &HealthMetrics {
+        &self.health
+    }
+
     /// How the store of the management plane is.
     pub fn store(&self, state: StoreState) {
         self.store_up.with_label_values::<&str>(&[]).set(i64::from(state == StoreState::Up));
@@ -129,6 +147,21 @@ impl Metrics {
     pub fn show_key_sets(&self, read: impl Fn() -> Vec<KeySetReading> + Send + Sync + 'static) {
         let collector = KeySetCollector::new(read);
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
+    /// From now on shows replicas as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_replicas(&self, read: impl Fn() -> Vec<ReplicaReading> + Send + Sync + 'static) {
+        let collector = ReplicaCollector::new(read);
+        self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
+    /// From now on shows the limits of services as `read` finds them at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_limits(&self, read: impl Fn() -> Vec<LimitReading> + Send + Sync + 'static) {
+        self.registry
+            .register(Box::new(LimitCollector::new(read)))
+            .expect("metric names are registered once");
     }
 
     /// What became of the records.
@@ -180,7 +213,13 @@ impl CountedCollector {
             family::REQUEST_BYTES,
             family::RESPONSE_BYTES,
             family::ATTEMPTS,
+            family::TOKENS,
+            family::USAGE_UNREAD,
             family::IN_FLIGHT,
+            family::TUNNELS,
+            family::RETRIES,
+            family::RETRY_BUDGET_EXHAUSTED,
+            family::MIRRORED,
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
@@ -260,18 +299,46 @@ mod tests {
     fn every_name_in_the_list_is_given_out_and_no_other() {
         let metrics = Metrics::new();
         metrics.unrouted().observe(&Record::sample());
+        metrics.unrouted().retried(Retried::Reset);
+        metrics.unrouted().retry_budget_exhausted();
+        metrics.unrouted().mirrored(Mirrored::Sent);
         let _ = metrics.listener("public");
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
         metrics.store(StoreState::Up);
         let _ = metrics.exporter("application_insights");
+        metrics.health().probed("iris", "blue", ProbeOutcome::Passed);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
+        });
+        metrics.show_replicas(|| {
+            let (service, deployment) = ("iris".into(), "blue".into());
+            vec![ReplicaReading { service, deployment, states: vec![("ready", 1)], ejections: 0 }]
+        });
+        metrics.show_limits(|| {
+            let load = Some(LoadReading { slots: 2, busy: 1, waiting: 0 });
+            let principals = Some(PrincipalReading::default());
+            vec![LimitReading { service: "iris".to_owned(), load, principals }]
         });
         let text = metrics.render();
         let given: BTreeSet<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(given, NAMES.iter().copied().collect());
+    }
+
+    #[test]
+    fn attempts_and_copies_show_by_what_became_of_them_and_not_where_there_were_none() {
+        let metrics = Metrics::new();
+        let service = metrics.service(&"iris".into(), ComputeType::Aks);
+        for _ in 0..2 {
+            service.retried(Retried::Unsent);
+        }
+        service.mirrored(Mirrored::TooLarge);
+        let series = |series: &str| sample(&metrics, series);
+        assert_eq!(series(r#"scoregate_retries_total{service="iris",why="unsent"}"#), Some(2.0));
+        assert_eq!(series(r#"scoregate_retries_total{service="iris",why="reset"}"#), None);
+        assert_eq!(series(r#"scoregate_retry_budget_exhausted_total{service="iris"}"#), None);
+        assert_eq!(series(r#"scoregate_mirrored_total{service="iris",outcome="too_large"}"#), Some(1.0));
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus::proto::MetricFamily;
 
+use super::delivery::{Delivery, DeliverySamples, Mirrored, Retried};
 use super::family::{self, Samples};
 use super::histogram::{Histogram, Reading};
 use crate::catalog::ComputeType;
 use crate::error::Reason;
 use crate::telemetry::counter;
-use crate::telemetry::record::Record;
+use crate::telemetry::record::{Record, Usage};
 
 /// The counts of one service, or of many together; looked up at its first call.
 pub struct ServiceMetrics {
@@ -40,7 +41,12 @@ struct Block {
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
     attempts: AtomicU64,
+    prompt_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
+    usage_unread: AtomicU64,
     in_flight: AtomicU64,
+    tunnels: AtomicU64,
+    delivery: Delivery,
 }
 
 /// Lists that the series of a block are spread over. A service has a handful of series; the lists keep finding one short also
@@ -71,6 +77,9 @@ enum Code {
 /// A call that has begun and not ended, as long as it lives.
 pub struct InFlight(Arc<Block>);
 
+/// A call that has become a tunnel, as long as it lives.
+pub struct InTunnel(Arc<Block>);
+
 impl ServiceMetrics {
     pub(super) fn new(service: Arc<str>, compute_type: Option<ComputeType>) -> Self {
         let blocks = Box::new([const { OnceLock::new() }; counter::PLACES]);
@@ -94,11 +103,16 @@ impl ServiceMetrics {
             block.duration.absorb(&theirs.duration);
             block.first_byte.absorb(&theirs.first_byte);
             block.queue_wait.absorb(&theirs.queue_wait);
+            block.delivery.absorb(&theirs.delivery);
             for (ours, theirs) in [
                 (&block.request_bytes, &theirs.request_bytes),
                 (&block.response_bytes, &theirs.response_bytes),
                 (&block.attempts, &theirs.attempts),
+                (&block.prompt_tokens, &theirs.prompt_tokens),
+                (&block.completion_tokens, &theirs.completion_tokens),
+                (&block.usage_unread, &theirs.usage_unread),
                 (&block.in_flight, &theirs.in_flight),
+                (&block.tunnels, &theirs.tunnels),
             ] {
                 ours.fetch_add(theirs.load(Relaxed), Relaxed);
             }
@@ -116,6 +130,29 @@ impl ServiceMetrics {
         let block = self.block();
         block.in_flight.fetch_add(1, Relaxed);
         InFlight(Arc::clone(block))
+    }
+
+    /// Counts a call as a tunnel, until the guard is dropped.
+    #[must_use]
+    pub fn start_tunnel(&self) -> InTunnel {
+        let block = self.block();
+        block.tunnels.fetch_add(1, Relaxed);
+        InTunnel(Arc::clone(block))
+    }
+
+    /// Counts an attempt after one that failed.
+    pub fn retried(&self, why: Retried) {
+        self.block().delivery.retried(why);
+    }
+
+    /// Counts a failure that stood because the retry budget was used up.
+    pub fn retry_budget_exhausted(&self) {
+        self.block().delivery.exhausted();
+    }
+
+    /// Counts a copy of a call, made or not.
+    pub fn mirrored(&self, outcome: Mirrored) {
+        self.block().delivery.mirrored(outcome);
     }
 
     /// Counts a call that has ended.
@@ -139,6 +176,9 @@ impl ServiceMetrics {
                 count.fetch_add(more, Relaxed);
             }
         }
+        if let Some(usage) = &record.usage {
+            block.observe_usage(usage);
+        }
     }
 
     fn deployment_label<'a>(&self, deployment: Option<&'a Arc<str>>) -> Option<&'a Arc<str>> {
@@ -156,6 +196,16 @@ impl ServiceMetrics {
 }
 
 impl Block {
+    fn observe_usage(&self, usage: &Usage) {
+        for (count, more) in [
+            (&self.prompt_tokens, usage.prompt_tokens.unwrap_or_default()),
+            (&self.completion_tokens, usage.completion_tokens.unwrap_or_default()),
+            (&self.usage_unread, usage.overlong.into()),
+        ] {
+            count.fetch_add(more.into(), Relaxed);
+        }
+    }
+
     fn series(&self, deployment: Option<&Arc<str>>, code: Code, reason: Reason) -> &Series {
         let name = deployment.map(|name| &**name);
         let mut place = &self.requests[list_of(name.unwrap_or_default())];
@@ -217,6 +267,12 @@ impl Drop for InFlight {
     }
 }
 
+impl Drop for InTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Relaxed);
+    }
+}
+
 /// The families of all services.
 pub(super) struct ServiceSamples {
     requests: Samples,
@@ -226,7 +282,11 @@ pub(super) struct ServiceSamples {
     request_bytes: Samples,
     response_bytes: Samples,
     attempts: Samples,
+    tokens: Samples,
+    usage_unread: Samples,
     in_flight: Samples,
+    tunnels: Samples,
+    delivery: DeliverySamples,
 }
 
 impl ServiceSamples {
@@ -239,7 +299,11 @@ impl ServiceSamples {
             request_bytes: Samples::of_counter(family::REQUEST_BYTES),
             response_bytes: Samples::of_counter(family::RESPONSE_BYTES),
             attempts: Samples::of_counter(family::ATTEMPTS),
+            tokens: Samples::of_counter(family::TOKENS),
+            usage_unread: Samples::of_counter(family::USAGE_UNREAD),
             in_flight: Samples::of_gauge(family::IN_FLIGHT),
+            tunnels: Samples::of_gauge(family::TUNNELS),
+            delivery: DeliverySamples::new(),
         }
     }
 
@@ -263,10 +327,22 @@ impl ServiceSamples {
         self.response_bytes.add(&labels, sum(|block| &block.response_bytes));
         self.attempts.add(&labels, sum(|block| &block.attempts));
         self.in_flight.add(&labels, sum(|block| &block.in_flight));
+        self.tunnels.add(&labels, sum(|block| &block.tunnels));
+        self.delivery.add(&service.service, service.present_blocks().map(|block| &block.delivery));
+        // Most services have no tokens: they get no series.
+        let (prompt, completion) = (sum(|block| &block.prompt_tokens), sum(|block| &block.completion_tokens));
+        if prompt + completion > 0.0 {
+            self.tokens.add(&[&*service.service, "prompt"], prompt);
+            self.tokens.add(&[&*service.service, "completion"], completion);
+        }
+        let unread = sum(|block| &block.usage_unread);
+        if unread > 0.0 {
+            self.usage_unread.add(&labels, unread);
+        }
     }
 
     pub(super) fn into_families(self) -> Vec<MetricFamily> {
-        [
+        let own = [
             self.requests,
             self.duration,
             self.first_byte,
@@ -274,10 +350,12 @@ impl ServiceSamples {
             self.request_bytes,
             self.response_bytes,
             self.attempts,
+            self.tokens,
+            self.usage_unread,
             self.in_flight,
-        ]
-        .map(Samples::into_family)
-        .into()
+            self.tunnels,
+        ];
+        own.map(Samples::into_family).into_iter().chain(self.delivery.into_families()).collect()
     }
 
     fn add_requests(&mut self, service: &ServiceMetrics) {
@@ -299,6 +377,26 @@ impl ServiceSamples {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_service_with_tokens_has_series_of_tokens() {
+        let service = ServiceMetrics::new("iris".into(), Some(ComputeType::Aks));
+        let of = |service: &ServiceMetrics| {
+            let mut samples = ServiceSamples::new();
+            samples.add(service);
+            let families = [samples.tokens, samples.usage_unread].map(Samples::into_family);
+            let metrics = families.iter().flat_map(|family| family.get_metric().iter().cloned());
+            metrics.map(|metric| metric.get_counter().get_value()).collect::<Vec<_>>()
+        };
+        service.observe(&Record { usage: None, ..Record::sample() });
+        assert_eq!(of(&service), [0.0; 0]);
+        service.observe(&Record::sample());
+        service.observe(&Record::sample());
+        assert_eq!(of(&service), [18.0, 24.0, 2.0], "prompt, completion, unread");
+        let others = ServiceMetrics::of_many("_other".into());
+        others.absorb(&service);
+        assert_eq!(of(&others), [18.0, 24.0, 2.0]);
+    }
 
     #[test]
     fn deployments_past_the_bound_are_counted_without_their_names() {

@@ -11,7 +11,7 @@ use crate::catalog::ComputeType;
 pub const MAX_SERVICES: usize = 1000;
 
 /// The `service` label of all others together; no service can have this name.
-const OTHERS: &str = "_other";
+pub(super) const OTHERS: &str = "_other";
 
 /// Services that were called.
 #[derive(Default)]

@@ -23,17 +23,19 @@ use self::upload::{Outgoing, Sending, Upload};
 use super::connect::Io;
 use super::pool::ReplicaPool;
 use super::settings::Deadlines;
+use super::special::Special;
 use super::{SendError, first_byte_timeout, idle_timeout, protocol_violation, reset};
-use crate::error::Error;
-use crate::wire::Body;
+use crate::error::{Error, Kind};
 use crate::wire::deadline::Deadline;
 use crate::wire::framing::{ChunkExtensions, Decoded, Decoder, Framing, FramingError};
 use crate::wire::head::{HeadLimits, ResponseHead, parse_response};
+use crate::wire::upgrade::NoHandshake;
+use crate::wire::{Body, Handshake, Interim, Peer, Upgraded};
 
 /// Bounds of an answer's head.
 const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 100, target: 0 };
 
-/// Interim answers that are skipped before the final one.
+/// Interim answers before the final one.
 const MAX_INTERIM: u32 = 16;
 
 /// What is read at once at first; most answers of a model are far smaller.
@@ -75,6 +77,13 @@ struct Exchange {
     deadlines: Deadlines,
 }
 
+/// What an answer is held against while it is awaited.
+struct Awaited<'a> {
+    method: Method,
+    handshake: Option<Handshake>,
+    interim: &'a dyn Interim,
+}
+
 impl Lease {
     /// A pooled connection, if there is a good one.
     pub(super) fn of_idle(home: &Rc<ReplicaPool>) -> Option<Self> {
@@ -106,6 +115,7 @@ impl Lease {
         self,
         request: Request<Body>,
         deadlines: &Deadlines,
+        interim: &dyn Interim,
     ) -> Result<Response<Body>, SendError> {
         let Self { mut connection, origin, home } = self;
         if origin == Freshness::Pooled && !connection.is_quiet() {
@@ -124,9 +134,21 @@ impl Lease {
             return Err(unsent(request, &exchange.home, cause));
         }
         exchange.upload.forget_unsent();
-        let method = parts.method.clone();
+        let handshake = match parts.extensions.get() {
+            Some(Special::WebSocket(handshake)) => Some(handshake.clone()),
+            _ => None,
+        };
+        let awaited = Awaited { method: parts.method.clone(), handshake, interim };
         drop(parts);
-        let head = poll_fn(|cx| exchange.poll_head(cx, &method)).await?;
+        let head = poll_fn(|cx| exchange.poll_head(cx, &awaited)).await;
+        let head = head.inspect_err(|error| {
+            if origin == Freshness::Pooled && error.kind == Kind::UpstreamReset {
+                exchange.home.rest().suspect(exchange.home.now());
+            }
+        })?;
+        if let Some(kept) = head.kept_idle {
+            exchange.home.rest().told(kept);
+        }
         Ok(exchange.respond(head)?)
     }
 }
@@ -135,6 +157,11 @@ impl Connection {
     /// See [`Io::is_quiet`].
     pub(super) fn is_quiet(&mut self) -> bool {
         self.io.is_quiet()
+    }
+
+    /// See [`Io::is_surely_quiet`].
+    pub(super) fn is_surely_quiet(&mut self) -> bool {
+        self.io.is_surely_quiet()
     }
 
     /// Reads what is there; 0 bytes is the end of the stream.
@@ -166,13 +193,17 @@ impl Exchange {
     }
 
     /// Sends the request and reads the head of the final answer.
-    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<ResponseHead, Error>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        awaited: &Awaited<'_>,
+    ) -> Poll<Result<ResponseHead, Error>> {
         let sending = match self.poll_upload(cx) {
             Ok(sending) => sending,
             Err(error) => return Poll::Ready(Err(error)),
         };
         loop {
-            if let Some(head) = self.parse_head(method)? {
+            if let Some(head) = self.parse_head(awaited)? {
                 self.connection.deadline.clear();
                 return Poll::Ready(Ok(head));
             }
@@ -196,19 +227,25 @@ impl Exchange {
     }
 
     /// The final answer's head, if the buffer has it.
-    fn parse_head(&mut self, method: &Method) -> Result<Option<ResponseHead>, Error> {
+    fn parse_head(&mut self, awaited: &Awaited<'_>) -> Result<Option<ResponseHead>, Error> {
         let violation = |cause: &dyn std::fmt::Display| protocol_violation(self.home.label(), cause);
         loop {
             let read = &mut self.connection.read;
-            let head = parse_response(read, &HEAD_LIMITS, method).map_err(|error| violation(&error))?;
+            let head =
+                parse_response(read, &HEAD_LIMITS, &awaited.method).map_err(|error| violation(&error))?;
             match head {
                 Some(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(violation(&"101 without having been asked"));
+                    self.check_switch(&head, awaited).map_err(|problem| violation(&problem))?;
+                    return Ok(Some(head));
                 }
                 Some(head) if head.status.is_informational() => {
                     self.interim += 1;
                     if self.interim > MAX_INTERIM {
                         return Err(violation(&"too many interim answers"));
+                    }
+                    // 100 was asked for by nobody: the gateway itself has answered the client's `Expect`.
+                    if head.status != StatusCode::CONTINUE {
+                        awaited.interim.pass(head.status, head.headers);
                     }
                 }
                 other => return Ok(other),
@@ -216,8 +253,24 @@ impl Exchange {
         }
     }
 
+    /// Whether a 101 answers a handshake that is wholly sent. Nothing else may open a tunnel: what the client sends behind
+    /// its head would reach the replica as requests that nobody has looked at.
+    fn check_switch(&self, head: &ResponseHead, awaited: &Awaited<'_>) -> Result<(), NoHandshake> {
+        let handshake = awaited.handshake.as_ref().ok_or(NoHandshake("101 without having been asked"))?;
+        if !head.websocket {
+            return Err(NoHandshake("101 to something else than a WebSocket"));
+        }
+        if !self.upload.is_done() {
+            return Err(NoHandshake("101 before the handshake was sent"));
+        }
+        handshake.check(&head.headers)
+    }
+
     /// The answer, whole if it is at hand, else with a body that reads on.
     fn respond(mut self, head: ResponseHead) -> Result<Response<Body>, Error> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(self.switch(head));
+        }
         let keep = if head.keep_alive { Keep::Open } else { Keep::Close };
         let mut decoder = Decoder::with_extensions(head.framing, ChunkExtensions::Ignore);
         let body = match head.framing {
@@ -247,6 +300,16 @@ impl Exchange {
         *response.version_mut() = head.version;
         *response.headers_mut() = head.headers;
         Ok(response)
+    }
+
+    /// The connection is the call's from here on and never a pooled one again.
+    fn switch(self, head: ResponseHead) -> Response<Body> {
+        let Connection { io, read, .. } = self.connection;
+        let replica = Peer { io: Box::new(io), received: read };
+        let mut response = Response::new(Body::upgraded(Upgraded { replica, idle: self.deadlines.idle }));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        response
     }
 
     fn decode(&mut self, decoder: &mut Decoder) -> Result<Decoded, Error> {
@@ -292,6 +355,7 @@ impl Exchange {
 }
 
 fn unsent(request: Request<Body>, home: &ReplicaPool, cause: impl std::fmt::Display) -> SendError {
+    home.rest().suspect(home.now());
     SendError {
         error: reset("the replica closed the connection", home.label(), cause),
         unsent: Some(Box::new(request)),

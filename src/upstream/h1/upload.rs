@@ -9,12 +9,12 @@ use http::{HeaderMap, Method};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
-use super::Io;
+use super::{Io, Special};
 use crate::error::{Error, Kind};
 use crate::wire::Body;
 use crate::wire::deadline::Deadline;
 use crate::wire::framing::{CHUNK_END, Framing, encode_chunk_head, encode_last_chunk};
-use crate::wire::head::encode_request;
+use crate::wire::head::{encode_request, encode_websocket_request};
 
 /// Up to here a piece of the body is copied behind what is to be written before it; a larger one is written from where
 /// it lies.
@@ -83,9 +83,12 @@ impl Upload {
             Some(length) => (Framing::Length(length), Source::Exact(length)),
             None => (Framing::Chunked, Source::Chunks),
         };
-        let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = parts.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes();
         let (method, headers) = (&parts.method, &parts.headers);
-        encode_request(&mut out.copied, method, target.as_bytes(), headers, framing);
+        match parts.extensions.get() {
+            Some(Special::WebSocket(_)) => encode_websocket_request(&mut out.copied, target, headers),
+            _ => encode_request(&mut out.copied, method, target, headers, framing),
+        }
         Self { body, source, outcome: Outcome::Open, progress: Progress::Unsent(None) }
     }
 

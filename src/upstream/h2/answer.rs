@@ -23,6 +23,8 @@ use crate::wire::framing::permitted_trailers;
 pub(super) struct Answer {
     incoming: Incoming,
     call: Call,
+    /// Since when the next piece is waited for.
+    paused: Option<Instant>,
     deadline: Deadline,
     deadlines: Deadlines,
     home: Rc<ReplicaPool>,
@@ -35,7 +37,7 @@ impl Answer {
         deadlines: Deadlines,
         home: Rc<ReplicaPool>,
     ) -> Self {
-        Self { incoming, call, deadline: Deadline::new(), deadlines, home }
+        Self { incoming, call, paused: None, deadline: Deadline::new(), deadlines, home }
     }
 
     /// Whole if it is at hand, as small answers are, else to be pulled.
@@ -68,19 +70,24 @@ impl http_body::Body for Answer {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                this.deadline.clear();
+                this.paused = None;
                 Poll::Ready(frame.map(|frame| match frame {
                     Ok(frame) => Ok(sift_trailers(frame)),
                     Err(cause) => Err(this.call.failure(&cause, &this.home)),
                 }))
             }
             Poll::Pending => {
-                if !this.deadline.is_set() {
-                    this.deadline.set(Instant::now() + this.deadlines.idle);
+                let since = *this.paused.get_or_insert_with(Instant::now);
+                loop {
+                    let until = this.call.pause_until(since, &this.deadlines);
+                    this.deadline.set(until);
+                    ready!(this.deadline.poll_expired(cx));
+                    // The client may have moved on meanwhile.
+                    if until == this.call.pause_until(since, &this.deadlines) {
+                        let error = idle_timeout(&this.deadlines, this.home.label());
+                        return Poll::Ready(Some(Err(error)));
+                    }
                 }
-                ready!(this.deadline.poll_expired(cx));
-                let error = idle_timeout(&this.deadlines, this.home.label());
-                Poll::Ready(Some(Err(error)))
             }
         }
     }

@@ -141,7 +141,7 @@ impl Lease {
         parts.uri = absolute(&target, host.as_ref(), &self.home)?;
         parts.version = Version::HTTP_2;
         parts.headers.remove(header::CONTENT_LENGTH);
-        let call = Call::new();
+        let call = Call::new(parts.extensions.get());
         let upload = call.upload(body);
         let answer = self.sender.try_send_request(Request::from_parts(parts, upload));
         let answer = match first_byte(answer, &call, deadlines, &self.home).await? {

@@ -232,7 +232,7 @@ async fn a_connection_that_was_closed_is_not_used() {
         while lease.is_quiet() {
             tokio::task::yield_now().await;
         }
-        let failure = lease.send(post(Body::full("hi")), &DEADLINES).await.unwrap_err();
+        let failure = lease.send(post(Body::full("hi")), &DEADLINES, &()).await.unwrap_err();
         assert_eq!(failure.error.kind, Kind::UpstreamReset);
         let again = *failure.unsent.unwrap();
         assert_eq!(again.uri(), "/score?x=1");

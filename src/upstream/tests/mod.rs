@@ -2,6 +2,7 @@
 
 mod h1;
 mod h2;
+mod pool;
 
 use std::convert::Infallible;
 use std::future::poll_fn;

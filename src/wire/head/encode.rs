@@ -16,7 +16,12 @@ pub enum ConnectionHeader {
     KeepAlive,
     /// This is the last answer.
     Close,
+    /// The connection is a WebSocket from here on; goes with a 101 alone.
+    WebSocket,
 }
+
+/// What tells a server, or a client in a 101, that the connection is to be a WebSocket (RFC 6455 4.1, 4.2.2).
+const UPGRADE_FIELDS: &[u8] = b"connection: upgrade\r\nupgrade: websocket\r\n";
 
 /// Appends an HTTP/1.1 request head to `out`.
 ///
@@ -29,13 +34,26 @@ pub fn encode_request(
     headers: &HeaderMap,
     framing: Framing,
 ) {
+    encode_request_line(out, method, target);
+    encode_fields(out, headers);
+    encode_framing(out, framing);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head of a WebSocket handshake to `out`, as [`encode_request`] does any other's: a GET without a body,
+/// with the upgrade fields written here and never copied.
+pub fn encode_websocket_request(out: &mut BytesMut, target: &[u8], headers: &HeaderMap) {
+    encode_request_line(out, &Method::GET, target);
+    encode_fields(out, headers);
+    out.extend_from_slice(UPGRADE_FIELDS);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn encode_request_line(out: &mut BytesMut, method: &Method, target: &[u8]) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    encode_fields(out, headers);
-    encode_framing(out, framing);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// An answer's head to be written.
@@ -61,18 +79,33 @@ pub struct AnswerHead<'a> {
 pub fn encode_response(out: &mut BytesMut, answer: &AnswerHead<'_>) {
     let AnswerHead { version, status, headers, framing, connection } = *answer;
     debug_assert!(version != Version::HTTP_10 || framing != Framing::Chunked);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    encode_status_line(out, status);
     encode_fields(out, headers);
     encode_framing(out, framing);
-    if connection == ConnectionHeader::Close || framing == Framing::UntilClose {
+    if connection == ConnectionHeader::WebSocket {
+        out.extend_from_slice(UPGRADE_FIELDS);
+    } else if connection == ConnectionHeader::Close || framing == Framing::UntilClose {
         out.extend_from_slice(b"connection: close\r\n");
     } else if version == Version::HTTP_10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an interim answer (RFC 9110 15.2) to `out`; only for clients that speak HTTP/1.1. Fields that frame a message or
+/// belong to a connection are not written.
+pub fn encode_interim(out: &mut BytesMut, status: StatusCode, headers: &HeaderMap) {
+    debug_assert!(status.is_informational());
+    encode_status_line(out, status);
+    encode_fields(out, headers);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn encode_status_line(out: &mut BytesMut, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 

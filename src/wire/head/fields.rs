@@ -1,5 +1,7 @@
 //! The fields of a head: which travel on, and what those mean that do not.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
@@ -101,6 +103,8 @@ impl Fields {
                 Role::ContentLength => meaning.add_length(content.bytes(head))?,
                 Role::TransferEncoding => meaning.add_coding(content.bytes(head))?,
                 Role::Connection => meaning.add_options(content.bytes(head)),
+                Role::Upgrade => meaning.add_upgrade(content.bytes(head)),
+                Role::KeepAlive => meaning.kept_idle = kept_idle(content.bytes(head)),
                 Role::Expect => {
                     meaning.expect_continue |= content.bytes(head).eq_ignore_ascii_case(b"100-continue");
                 }
@@ -151,6 +155,8 @@ enum Role {
     ContentLength,
     TransferEncoding,
     Connection,
+    Upgrade,
+    KeepAlive,
     Expect,
     HopByHop,
 }
@@ -163,9 +169,10 @@ impl Role {
             2 if is(b"te") => Self::HopByHop,
             4 if is(b"host") => Self::Host,
             6 if is(b"expect") => Self::Expect,
-            7 if is(b"trailer") || is(b"upgrade") => Self::HopByHop,
+            7 if is(b"trailer") => Self::HopByHop,
+            7 if is(b"upgrade") => Self::Upgrade,
             10 if is(b"connection") => Self::Connection,
-            10 if is(b"keep-alive") => Self::HopByHop,
+            10 if is(b"keep-alive") => Self::KeepAlive,
             14 if is(b"content-length") => Self::ContentLength,
             14 if is(b"http2-settings") => Self::HopByHop,
             17 if is(b"transfer-encoding") => Self::TransferEncoding,
@@ -184,7 +191,22 @@ pub(super) struct Meaning {
     /// `Connection` names fields, which have to go.
     names_fields: bool,
     has_host: bool,
+    upgrade: Upgrade,
+    /// `Connection` says that `Upgrade` is meant.
+    connection_upgrade: bool,
     pub(super) expect_continue: bool,
+    pub(super) kept_idle: Option<Duration>,
+}
+
+/// What `Upgrade` names.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Upgrade {
+    #[default]
+    Nothing,
+    /// `websocket` and nothing else.
+    WebSocket,
+    /// Another protocol, or several, among which nobody chooses.
+    Other,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -252,10 +274,23 @@ impl Meaning {
                 if self.persistence == Persistence::Unsaid {
                     self.persistence = Persistence::KeepAlive;
                 }
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.connection_upgrade = true;
             } else {
                 self.names_fields = true;
             }
         }
+    }
+
+    /// One field with one protocol; a version behind it (RFC 9110 7.8) makes it another one.
+    fn add_upgrade(&mut self, content: &[u8]) {
+        let is_websocket = self.upgrade == Upgrade::Nothing && content.eq_ignore_ascii_case(b"websocket");
+        self.upgrade = if is_websocket { Upgrade::WebSocket } else { Upgrade::Other };
+    }
+
+    /// Whether `Upgrade` and `Connection` together say `websocket` (RFC 6455 4.1, 4.2.2).
+    pub(super) fn says_websocket(&self) -> bool {
+        self.connection_upgrade && self.upgrade == Upgrade::WebSocket
     }
 
     pub(super) fn check_host(&self, version: Version) -> Result<(), HeadError> {
@@ -289,6 +324,16 @@ impl Meaning {
             Persistence::Unsaid => version == Version::HTTP_11,
         }
     }
+}
+
+/// The `timeout` of a `Keep-Alive` field (RFC 2068 19.7.1.1, and what servers make of it): whole seconds. Whatever else it
+/// says, or however it is malformed, means nothing.
+fn kept_idle(content: &[u8]) -> Option<Duration> {
+    options(content).find_map(|option| {
+        let (name, value) = std::str::from_utf8(option).ok()?.split_once('=')?;
+        let seconds = value.trim().trim_matches('"').parse::<u32>().ok()?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| Duration::from_secs(seconds.into()))
+    })
 }
 
 /// The members of a comma-separated list.

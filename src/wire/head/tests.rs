@@ -286,6 +286,29 @@ fn what_belongs_to_the_connection_stays_there() {
 }
 
 #[test]
+fn how_long_the_sender_keeps_the_connection_is_read_where_it_makes_sense() {
+    let kept = |field: &str| {
+        let mut wire = BytesMut::from(&*format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{field}\r\n"));
+        let head = parse_response(&mut wire, &HeadLimits::default(), &Method::GET).unwrap().unwrap();
+        assert!(head.headers.is_empty());
+        head.kept_idle.map(|kept| kept.as_secs())
+    };
+    for (field, seconds) in [
+        ("", None),
+        ("Keep-Alive: timeout=5\r\n", Some(5)),
+        ("keep-alive: max=100, Timeout = 20\r\n", Some(20)),
+        ("Keep-Alive: timeout=\"7\"\r\n", Some(7)),
+        ("Keep-Alive: timeout=0\r\n", Some(0)),
+        ("Keep-Alive: timeout=-1\r\n", None),
+        ("Keep-Alive: timeout=99999999999\r\n", None),
+        ("Keep-Alive: 300\r\n", None),
+        ("Keep-Alive: \r\n", None),
+    ] {
+        assert_eq!(kept(field), seconds, "{field}");
+    }
+}
+
+#[test]
 fn persistence_follows_version_and_options() {
     let keep_alive = |version: &str, connection: &str| {
         let wire = format!("GET / {version}\r\nHost: h\r\n{connection}\r\n");
@@ -423,4 +446,57 @@ fn what_is_written_is_read_and_framing_is_never_copied() {
         assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{wire}");
         assert_eq!(head.status, StatusCode::OK);
     }
+}
+
+const UPGRADE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n";
+
+#[test]
+fn a_websocket_handshake_is_told_by_all_of_its_marks() {
+    let get = |lines: &str| format!("GET /score HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+    let is = |wire: &str| request(wire).unwrap().unwrap();
+    let head = is(&get(UPGRADE));
+    assert!(head.websocket && head.keep_alive);
+    assert_eq!(head.headers.len(), 1, "the fields themselves do not travel");
+    for wire in [
+        get(""),
+        get("Upgrade: websocket\r\n"),
+        get("Connection: Upgrade\r\n"),
+        get("Connection: upgrades\r\nUpgrade: websocket\r\n"),
+        get("Connection: Upgrade\r\nUpgrade: h2c\r\n"),
+        get("Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n"),
+        get("Connection: Upgrade\r\nUpgrade: websocket/13\r\n"),
+        get("Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n"),
+        get("Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n"),
+        get(&format!("{UPGRADE}Content-Length: 1\r\n")),
+        get(&format!("{UPGRADE}Transfer-Encoding: chunked\r\n")),
+        get(UPGRADE).replace("GET", "POST"),
+        get(UPGRADE).replace("HTTP/1.1", "HTTP/1.0"),
+    ] {
+        assert!(!is(&wire).websocket, "{wire}");
+    }
+    assert!(response(format!("HTTP/1.1 101 S\r\n{UPGRADE}\r\n")).unwrap().unwrap().websocket);
+    assert!(!response("HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n").unwrap().unwrap().websocket);
+}
+
+#[test]
+fn upgrade_fields_are_written_for_a_handshake_and_its_101_alone() {
+    let mut headers = HeaderMap::new();
+    headers.insert("host", HeaderValue::from_static("h"));
+    headers.insert("upgrade", HeaderValue::from_static("h2c"));
+    let mut out = BytesMut::new();
+    encode_websocket_request(&mut out, b"/score", &headers);
+    let head = parse_request(&mut out, &limits()).unwrap().unwrap();
+    assert!(head.websocket && out.is_empty());
+    let answer = AnswerHead {
+        version: Version::HTTP_11,
+        status: StatusCode::SWITCHING_PROTOCOLS,
+        headers: &headers,
+        framing: Framing::None,
+        connection: ConnectionHeader::WebSocket,
+    };
+    encode_response(&mut out, &answer);
+    let head = parse_response(&mut out, &limits(), &Method::GET).unwrap().unwrap();
+    assert!(head.websocket && out.is_empty());
+    encode_interim(&mut out, StatusCode::EARLY_HINTS, &headers);
+    assert_eq!(out, "HTTP/1.1 103 Early Hints\r\nhost: h\r\n\r\n");
 }

@@ -75,6 +75,75 @@ fn explain_names_the_deployments_that_may_get_the_call() {
 }
 
 #[test]
+fn explain_tells_profile_endpoint_and_path() {
+    let profile = "    profile: torchserve\n    score_paths: [/explain]\n";
+    let dir =
+        folder(&CONFIG.replace("    hosts: [wine.test]\n", &format!("    hosts: [wine.test]\n{profile}")));
+    let met = |method: &str, path: &str| {
+        let url = format!("http://wine.test:8080{path}");
+        let (code, met) = explain(dir.path(), &["--method", method, "--url", &url]);
+        assert_eq!(met["service"]["profile"], "torchserve");
+        (code, met)
+    };
+    for (method, path, kind, methods, own) in [
+        ("POST", "/predictions/iris?x=1", "open", "POST", "/predictions/iris"),
+        ("GET", "/explain", "open", "GET, POST", "/explain"),
+        ("GET", "/", "health", "GET, POST", "/ping"),
+    ] {
+        let (code, met) = met(method, path);
+        assert_eq!((code, &met["endpoint"]["kind"]), (0, &json!(kind)), "{met}");
+        assert_eq!(met["endpoint"]["methods"], methods);
+        assert_eq!(met["deployment"]["candidates"][0]["path"], own);
+    }
+    let (code, closed) = met("GET", "/models");
+    assert_eq!((code, closed.get("endpoint")), (1, None));
+    assert!(closed["refused"]["message"].as_str().unwrap().contains("/predictions/{}"), "{closed}");
+    let (code, unset) = met("POST", "/score");
+    assert_eq!((code, &unset["deployment"]["candidates"][0]["path"]), (1, &Value::Null));
+    assert!(unset["refused"]["message"].as_str().unwrap().contains("paths.score"), "{unset}");
+}
+
+#[test]
+fn explain_tells_what_sticks_what_is_passed_over_what_is_copied_and_what_is_tried_again() {
+    let more = "    sticky: { header: x-user }
+    unknown_deployment: ignore
+    mirror: { deployment: dark, percent: 10 }
+    retry: { replay: idempotent, budget: 7 }
+";
+    let text = CONFIG.replacen("    deployments:", &format!("{more}    deployments:"), 1);
+    assert_ne!(text, CONFIG);
+    let dir = folder(&text);
+    let url = "http://localhost:8080/api/v1/service/iris/score";
+    let names = |met: &Value| -> Vec<String> {
+        let listed = met["deployment"]["candidates"].as_array().unwrap().iter();
+        listed.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let because = |met: &Value| met["deployment"]["because"].as_str().unwrap().to_owned();
+
+    let (_, met) = explain(dir.path(), &["--url", url]);
+    assert_eq!(names(&met), ["blue", "green"]);
+    assert_eq!((&met["mirror"]["deployment"], &met["mirror"]["percent"]), (&json!("dark"), &json!(10)));
+    assert_eq!((&met["retry"]["mayBeSentTwice"], &met["retry"]["budgetPercent"]), (&json!(false), &json!(7)));
+    let (_, met) = explain(dir.path(), &["--url", url, "--method", "GET"]);
+    assert_eq!(met["retry"]["mayBeSentTwice"], true);
+
+    let chosen: Vec<_> = (0..40)
+        .map(|user| {
+            let (_, met) = explain(dir.path(), &["--url", url, "-H", &format!("x-user: {user}")]);
+            assert!(because(&met).contains("x-user"), "{met}");
+            names(&met)
+        })
+        .collect();
+    assert!(chosen.iter().all(|names| names.len() == 1));
+    assert!(chosen.contains(&vec!["blue".to_owned()]) && chosen.contains(&vec!["green".to_owned()]));
+
+    let (code, met) = explain(dir.path(), &["--url", url, "-H", "azureml-model-deployment: teal"]);
+    assert_eq!((code, names(&met)), (0, vec!["blue".to_owned(), "green".to_owned()]));
+    assert!(because(&met).contains("unknown_deployment: ignore"), "{met}");
+    assert_eq!(met["mirror"], Value::Null);
+}
+
+#[test]
 fn explain_chooses_the_listener_by_port_and_scheme() {
     let dir = folder("");
     scoregate::tls::development_certificates(&dir.path().join("certs"), &["wine.test"]).unwrap();
@@ -138,6 +207,11 @@ services:
   - name: open
     compute_type: ACI
     deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
+  - name: triton
+    compute_type: ACI
+    profile: triton
+    score_paths: [/explain]
+    deployments: [ {{ name: blue, replicas: ["http://{replica}"] }} ]
 "#
     );
     let key = rcgen::KeyPair::generate().unwrap();
@@ -156,6 +230,14 @@ services:
         ("POST", "/api/v1/service/%69ris/score", ""),
         ("POST", "//score", ""),
         ("POST", "/metrics", ""),
+        ("POST", "/api/v1/service/triton/v2/models/iris/infer?x", ""),
+        ("GET", "/api/v1/service/triton/v2/models/iris/infer", ""),
+        ("GET", "/api/v1/service/triton/v2/models/iris", ""),
+        ("GET", "/api/v1/service/triton/v2/models/stats", ""),
+        ("POST", "/api/v1/service/triton/v2/repository/index", ""),
+        ("POST", "/api/v1/service/triton/explain", ""),
+        ("POST", "/api/v1/service/triton/score", ""),
+        ("GET", "/api/v1/service/triton/", ""),
         ("PUT", "/metrics", ""),
         ("PUT", "/score", ""),
         ("DELETE", "/api/v1/service/open/score", ""),

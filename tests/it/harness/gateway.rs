@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use scoregate::app;
-use scoregate::control::Outcome;
 use scoregate::control::config::{self as configuration, Config, Source};
+use scoregate::control::{Outcome, Resolver};
 use scoregate::tls::{DevelopmentCertificates, development_certificates};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -114,6 +115,19 @@ impl Gateway {
         let mut loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
         change(&mut loaded.config);
         let running = app::Gateway::start(source, loaded).await.unwrap();
+        Self::of(running, dir, certificates)
+    }
+
+    /// Starts a gateway with `config`, for which names of replicas mean what `resolver` says.
+    pub async fn start_resolving(config: &str, resolver: Arc<dyn Resolver>) -> Self {
+        let (dir, certificates) = prepare(config);
+        let source = Source::path(&dir.path().join("scoregate.yaml"));
+        let loaded = configuration::load(&source).unwrap_or_else(|problems| panic!("{problems}"));
+        let running = app::Gateway::start_with(source, loaded, resolver).await.unwrap();
+        Self::of(running, dir, certificates)
+    }
+
+    fn of(running: app::Gateway, dir: TempDir, certificates: DevelopmentCertificates) -> Self {
         let bound = running.bound().clone();
         let address = bound.listeners[0].1;
         let observe = bound.observe.unwrap();
@@ -215,6 +229,13 @@ impl Gateway {
         let (_, page) = self.observe("/metrics").await;
         let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_default()
+    }
+
+    /// Waits until so many of the replicas of a deployment, `SERVICE/DEPLOYMENT`, are ready, of how many there are.
+    pub async fn until_ready(&self, deployment: &str, ready: usize, all: usize) {
+        let line = format!("replicas {deployment} {ready} of {all} ready");
+        eventually(&line, async || self.observe("/readyz?verbose").await.1.contains(&line).then_some(()))
+            .await;
     }
 
     /// `/config/status`.

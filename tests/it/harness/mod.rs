@@ -7,10 +7,13 @@ mod authority;
 mod client;
 mod frames;
 mod gateway;
+mod load;
+mod mortal;
 mod replica;
 mod tls_client;
 mod upstream;
 mod verdict;
+mod websocket;
 
 use std::future::Future;
 use std::time::Duration;
@@ -21,10 +24,13 @@ pub use frames::{Frames, Outcome, Rest};
 pub use gateway::{
     Gateway, KEY, OTHER_KEY, config, prepare, score_request, service, service_of, with_plain_listener,
 };
+pub use load::Load;
+pub use mortal::Mortal;
 pub use replica::{Call, Replica};
 pub use tls_client::{TlsClient, peer_certificate};
-pub use upstream::{Seen, Upstream, ok, read_request};
+pub use upstream::{H2Request, H2Respond, Seen, Upstream, ok, read_request};
 pub use verdict::{assert_malformed, assert_record};
+pub use websocket::{WEBSOCKET_ACCEPT, WEBSOCKET_KEY, websocket_agreed, websocket_handshake};
 
 /// Waits for `future`; panics after a bound that no healthy machine reaches, so that a failing test ends.
 pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {

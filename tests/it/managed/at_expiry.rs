@@ -6,7 +6,7 @@ use scoregate::auth::Revoked;
 use serde_json::json;
 
 use super::*;
-use crate::harness::{Call, Connection, End, Replica, in_time};
+use crate::harness::{Call, Connection, End, Replica, in_time, websocket_agreed, websocket_handshake};
 
 const NEW_KEY: &str = "regenerated-0123456789abcdefghijklm";
 
@@ -152,4 +152,34 @@ async fn an_http2_answer_is_reset_and_its_connection_stays() {
     call.closed().await;
     assert_record(&gateway.exactly(1).await[0], &json!({"Reason": "auth_expired", "EndedBy": "gateway"}));
     in_time("the connection goes on", client.ready()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_is_cut_when_its_key_is_regenerated_or_its_token_expires() {
+    let key = SigningKey::generate().unwrap();
+    for (auth, credential, then) in [
+        (by_keys(KEY, None), KEY.to_owned(), Some(by_keys(NEW_KEY, None))),
+        (by_tokens(&key), token(&key, "iris", Duration::from_secs(5)), None),
+    ] {
+        let (gateway, replica) = (empty().await, Replica::bind().await);
+        let tunnelling = |auth| ServiceSettings { websocket: true, ..cutting(&replica, auth) };
+        upsert(&gateway, [tunnelling(auth)]);
+        let mut connection = gateway.connect().await;
+        connection.send(websocket_handshake("iris", &credential)).await;
+        let mut call = replica.accept().await;
+        call.head().await;
+        call.send(websocket_agreed() + "first").await;
+        assert!(connection.head().await.unwrap().starts_with("HTTP/1.1 101 "));
+        assert_eq!(connection.bytes(5).await, b"first");
+        if let Some(auth) = then {
+            upsert(&gateway, [tunnelling(auth)]);
+        }
+        assert_eq!(connection.ending().await, (vec![], End::Cut));
+        let left = in_time("the replica is left", tokio::io::AsyncReadExt::read_u8(&mut call.tcp)).await;
+        assert_eq!(left.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        let expected = json!({
+            "StatusCode": 101, "Reason": "auth_expired", "EndedBy": "gateway", "ResponseBytes": 5,
+        });
+        assert_record(&gateway.exactly(1).await[0], &expected);
+    }
 }

@@ -5,6 +5,7 @@
 {"status": 422, "body": "text"}         answers with that status
 {"started": PATH, "until": PATH}        makes the first file, then answers when the second one exists
 
+While the file UNREADY_WHILE is there, it cannot score: a model that takes longer to load than its server takes to start.
 What is not JSON is described by its length and SHA-256. Answers tell which of the request's headers the model saw, so
 that a test can say what the gateway passed on.
 """
@@ -30,6 +31,8 @@ def init():
 
 
 def run(data, request_headers):
+    if os.path.exists(os.environ.get("UNREADY_WHILE", "")):
+        raise RuntimeError("not loaded yet")
     headers = {name.lower(): value for name, value in request_headers.items()}
     seen = {name: headers[name] for name in SEEN if name in headers}
     try:

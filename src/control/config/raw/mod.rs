@@ -3,10 +3,15 @@
 //! Every field is optional here, so that one load finds all that is missing; what must be there is said by `required` of
 //! the schema and by `resolve`. The docs are the descriptions of the published JSON Schema.
 
+mod balancing;
 mod gateway;
+mod health;
 mod listener;
 mod management;
+mod rate;
+mod retry;
 mod service;
+mod split;
 mod telemetry;
 mod unbuilt;
 
@@ -18,14 +23,20 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::decode::At;
+pub(super) use balancing::{RawBalancing, RawEjection, RawEjections};
 pub(super) use gateway::{RawDrain, RawLog, RawLogFormat, RawObserve, RawRuntime, RawTokens, RawWorkspace};
+pub(super) use health::{RawHealth, RawNames, RawProbe, RawReadiness};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
+pub(super) use rate::RawRate;
+pub(super) use retry::RawRetry;
 pub(super) use service::{
-    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawProtocol, RawReplicaTls, RawService,
+    RawCors, RawDeployment, RawJwks, RawKeys, RawLimits, RawOidc, RawPaths, RawProtocol, RawReplicaTls,
+    RawService,
 };
+pub(super) use split::{RawMirror, RawSticky};
 
 pub(super) use telemetry::{
     RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,

@@ -6,8 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::balancing::{RawBalancing, RawEjection};
+use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
-use crate::catalog::{AuthMode, ComputeType, StatusMapping};
+use super::rate::RawRate;
+use super::retry::RawRetry;
+use super::split::{RawMirror, RawSticky, RawUnknownDeployment};
+use crate::catalog::{AuthMode, ComputeType, Profile, StatusMapping};
 use crate::limit::{DeploymentLimits, Limits};
 
 /// One service. It is reached by its hosts and, whatever its compute type, by path `/api/v1/service/NAME/score`.
@@ -38,10 +43,31 @@ pub(in super::super) struct RawService {
     /// Cross-origin rules; absent: no CORS headers and no preflight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<At<RawCors>>,
+    /// The kind of server in its containers: decides which of its paths are open and the defaults of `paths`.
+    pub profile: At<Profile>,
+    /// Further paths of the containers that callers may use, each passed on as it is; at most 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score_paths: Vec<At<String>>,
+    /// gRPC services that are open, `package.Service`, or single methods of one, `package.Service/Method`; at most 100.
+    /// The replicas' `protocol` must be `h2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grpc: Vec<At<String>>,
     /// Whether statuses are rewritten.
     pub status_mapping: At<RawStatusMapping>,
+    /// `true` passes WebSocket handshakes (RFC 6455, HTTP/1.1) on to the replicas; without it they are ordinary GETs.
+    pub websocket: At<bool>,
     /// Sizes and waits.
     pub limits: At<RawLimits>,
+    /// How calls are tried again.
+    pub retry: At<RawRetry>,
+    /// What becomes of a call that names a deployment which the service does not have.
+    pub unknown_deployment: At<RawUnknownDeployment>,
+    /// Keeps calls that belong together at one deployment; absent: each call by turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<At<RawSticky>>,
+    /// Copies of calls to another deployment; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<At<RawMirror>>,
     /// Versions of the service, at least one.
     pub deployments: Vec<At<RawDeployment>>,
 }
@@ -182,19 +208,31 @@ pub(in super::super) struct RawLimits {
     pub connect_timeout: At<RawDuration>,
     /// Longest wait from the last byte of the request to the first byte of the answer, 1ms to 24h.
     pub scoring_timeout: At<RawDuration>,
-    /// Longest pause between two pieces of the answer, 1ms to 24h.
+    /// Longest pause between two pieces of the answer, 1ms to 24h; in WebSockets and gRPC, longest silence of both sides.
     pub idle_timeout: At<RawDuration>,
     /// Longest wait for the next piece of the request body, 1ms to 1h.
     pub request_body_timeout: At<RawDuration>,
     /// Longest wait for the client to take the next piece of the answer, 1ms to 1h.
     pub response_write_timeout: At<RawDuration>,
+    /// Longest time from the head of an answer (or from a WebSocket's 101) to its end, 1ms to 7d. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_timeout: Option<At<RawDuration>>,
     /// Calls at once per replica, 1 to 1000000. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent_requests_per_replica: Option<At<u32>>,
     /// Longest wait for a place, 0s to 10m.
     pub queue_wait: At<RawDuration>,
-    /// How many calls may wait at once, 0 to 1000000.
-    pub queue_length: At<u32>,
+    /// How many calls may wait at once, 0 to 1000000. Default: 1000; for Managed as many as there are places, so that calls
+    /// beyond twice the places are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<At<u32>>,
+    /// How many calls of all callers together in a time. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<At<RawRate>>,
+    /// How many calls of each caller in a time: of each key, of each subject of tokens, or with `auth: none` of each client
+    /// address (the /64 network of an IPv6 one). Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_principal: Option<At<RawRate>>,
 }
 
 impl Default for RawLimits {
@@ -209,9 +247,12 @@ impl Default for RawLimits {
             idle_timeout: duration(replica.upstream.idle),
             request_body_timeout: duration(client.request_body),
             response_write_timeout: duration(client.response_write),
+            answer_timeout: client.answer.map(duration),
             concurrent_requests_per_replica: replica.admission.per_replica.map(At::default_value),
             queue_wait: duration(replica.admission.queue_wait),
-            queue_length: At::default_value(replica.admission.queue_length),
+            queue_length: None,
+            rate: None,
+            rate_per_principal: None,
         }
     }
 }
@@ -233,6 +274,14 @@ pub(in super::super) struct RawDeployment {
     pub default: At<bool>,
     /// URLs such as `http://127.0.0.1:5001`: scheme, host and port; at least one.
     pub replicas: Vec<At<String>>,
+    /// Who gets the next call: `least_busy` (the less busy of two replicas drawn at random), `round_robin`, or
+    /// `{hash: HEADER}`: calls with the same value of the header go to the same replica as long as it can take them.
+    pub balancing: At<RawBalancing>,
+    /// How long a replica that comes (back) beside others takes to get its full share of the calls, 0s to 1h. Default: 0s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<At<RawDuration>>,
+    /// When failing replicas are left out for a while; `off`: never.
+    pub ejection: At<RawEjection>,
     /// The container's own paths.
     pub paths: At<RawPaths>,
     /// HTTP version spoken to the replicas.
@@ -240,26 +289,28 @@ pub(in super::super) struct RawDeployment {
     /// TLS towards `https` replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<At<RawReplicaTls>>,
+    /// What a replica must prove before it gets calls. Absent: nothing, it gets them at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<RawHealth>>,
+    /// How replicas that are given by name are found.
+    pub names: At<RawNames>,
 }
 
-/// The container's own paths, each beginning with `/`.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// The container's own paths, each beginning with `/`. Default: those of the service's `profile`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Paths")]
 #[serde(default, deny_unknown_fields)]
 pub(in super::super) struct RawPaths {
-    /// The model itself.
-    pub score: At<String>,
+    /// The model itself. Default: `/score`, `/invocations` (mlflow), `/v1/chat/completions` (openai); no default for
+    /// kserve-v2, triton and torchserve, where it depends on the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<At<String>>,
     /// Its description.
-    pub swagger: At<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swagger: Option<At<String>>,
     /// Whether the container is there.
-    pub health: At<String>,
-}
-
-impl Default for RawPaths {
-    fn default() -> Self {
-        let path = |path: &str| At::default_value(path.to_owned());
-        Self { score: path("/score"), swagger: path("/swagger.json"), health: path("/") }
-    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<At<String>>,
 }
 
 /// HTTP version spoken to replicas.

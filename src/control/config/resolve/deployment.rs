@@ -1,13 +1,14 @@
 //! Deployments: the traffic split, replicas and TLS towards them.
 
-use http::uri::PathAndQuery;
+use std::sync::Arc;
 
 use super::super::decode::At;
 use super::super::raw::{RawDeployment, RawProtocol, RawReplicaTls, RawService};
 use super::Resolver;
 use super::field::Taken;
+use crate::catalog::Profile;
 use crate::limit::DeploymentLimits;
-use crate::proxy::{DeploymentSettings, EndpointPaths};
+use crate::proxy::DeploymentSettings;
 use crate::tls::{self, ClientAlpn, ClientTls, ClientTlsSource};
 use crate::upstream::{self, Origin, ReplicaProtocol, ReplicaSettings, ReplicaTls, ReplicaUrl};
 
@@ -27,7 +28,9 @@ impl Resolver<'_> {
         raw.deployments
             .iter()
             .zip(split)
-            .filter_map(|(deployment, traffic)| self.deployment(deployment, (traffic, limits), &mut names))
+            .filter_map(|(deployment, traffic)| {
+                self.deployment(deployment, raw.profile.value, (traffic, limits), &mut names)
+            })
             .collect()
     }
 
@@ -93,24 +96,17 @@ impl Resolver<'_> {
     fn deployment(
         &mut self,
         raw: &At<RawDeployment>,
+        profile: Profile,
         (traffic, limits): (u8, DeploymentLimits),
         names: &mut Taken,
     ) -> Option<DeploymentSettings> {
         let name = self.name(raw.at, &raw.name, names);
-        let paths = EndpointPaths {
-            score: self.path(&raw.paths.score),
-            swagger: self.path(&raw.paths.swagger),
-            health: self.path(&raw.paths.health),
-        };
+        let paths = self.paths(profile, &raw.paths);
         let replicas = self.replicas(raw);
-        Some(DeploymentSettings { name: name?, traffic, limits, replicas, paths })
-    }
-
-    fn path(&mut self, field: &At<String>) -> PathAndQuery {
-        EndpointPaths::parse(field).unwrap_or_else(|problem| {
-            self.report.error(field.at, problem);
-            PathAndQuery::from_static("/")
-        })
+        let health = self.health(raw, &paths).map(Arc::new);
+        let names = self.names(&raw.names);
+        let balancing = self.balancing(raw);
+        Some(DeploymentSettings { name: name?, traffic, limits, replicas, balancing, paths, health, names })
     }
 
     fn replicas(&mut self, raw: &At<RawDeployment>) -> Vec<ReplicaSettings> {

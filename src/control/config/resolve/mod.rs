@@ -2,12 +2,18 @@
 //! field. What is wrong goes to the [`Report`]; nothing here ends at the first problem.
 
 mod auth;
+mod balancing;
 mod deployment;
 mod field;
 mod gateway;
+mod health;
 mod listener;
 mod management;
+mod paths;
+mod rate;
+mod retry;
 mod service;
+mod split;
 mod telemetry;
 mod unbuilt;
 

@@ -9,13 +9,13 @@ use url::Url;
 
 use super::super::decode::At;
 use super::super::document::PlaceId;
-use super::super::raw::{Raw, RawCors, RawLimits, RawService};
+use super::super::raw::{Raw, RawCors, RawLimits, RawProtocol, RawService};
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use super::field::Taken;
 use crate::auth::{IssuerSettings, TokenSettings};
-use crate::catalog::AtExpiry;
-use crate::limit::{AdmissionSettings, DeploymentLimits, Limits};
+use crate::catalog::{AtExpiry, ComputeType};
+use crate::limit::{AdmissionSettings, ChosenBy, DeploymentLimits, Limits, QueueLength};
 use crate::proxy::{CorsSettings, ServiceSettings};
 use crate::route::host_problem;
 use crate::upstream::Deadlines;
@@ -58,18 +58,25 @@ impl Resolver<'_> {
             self.required(raw.at, "compute_type", &raw.compute_type).map(|field| field.value.into());
         let auth = compute_type.and_then(|compute_type| self.auth(raw, compute_type, name.as_ref(), issuer));
         let hosts = self.hosts(raw, &mut seen.hosts);
-        let (limits, of_deployments) = self.limits(&raw.limits);
+        let (limits, of_deployments) = self.limits(&raw.limits, compute_type);
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
+        let retry = self.retry(&raw.retry);
+        let split = self.split_settings(raw);
         let deployments = self.deployments(raw, of_deployments);
+        let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
             name: name?,
             compute_type: compute_type?,
             hosts,
+            opens,
             auth: auth?,
             at_expiry: AtExpiry::Finish,
+            websocket: self.websocket(raw),
             limits,
             status_mapping: raw.status_mapping.value.into(),
             cors,
+            retry,
+            split,
             deployments,
         })
     }
@@ -84,14 +91,23 @@ impl Resolver<'_> {
         raw.hosts.iter().map(|field| field.as_str().into()).collect()
     }
 
-    fn limits(&mut self, raw: &RawLimits) -> (Limits, DeploymentLimits) {
+    fn limits(&mut self, raw: &RawLimits, compute_type: Option<ComputeType>) -> (Limits, DeploymentLimits) {
         let header_bytes = self.size(&raw.header_bytes, sizes(Limits::HEADER_BYTES));
+        let answer = raw.answer_timeout.as_ref();
         let per_replica = raw.concurrent_requests_per_replica.as_ref();
+        let queue_length = raw.queue_length.as_ref();
+        let queue_length = match queue_length.map(|field| self.number(field, DeploymentLimits::QUEUE_LENGTH))
+        {
+            Some(length) => QueueLength::Fixed(length),
+            None => compute_type.map_or(QueueLength::DEFAULT, QueueLength::default_of),
+        };
         let limits = Limits {
             body_bytes: self.size(&raw.body_bytes, sizes(Limits::BODY_BYTES)),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             request_body: self.duration(&raw.request_body_timeout, durations(Limits::WAITS)),
             response_write: self.duration(&raw.response_write_timeout, durations(Limits::WAITS)),
+            answer: answer.map(|field| self.duration(field, durations(Limits::ANSWER))),
+            rates: self.rates(raw),
         };
         let of_deployments = DeploymentLimits {
             upstream: Deadlines {
@@ -100,12 +116,26 @@ impl Resolver<'_> {
                 idle: self.duration(&raw.idle_timeout, durations(DeploymentLimits::ANSWER)),
             },
             admission: AdmissionSettings {
+                chosen_by: ChosenBy::Owner,
                 per_replica: per_replica.map(|field| self.number(field, DeploymentLimits::PER_REPLICA)),
                 queue_wait: self.duration(&raw.queue_wait, durations(DeploymentLimits::QUEUE_WAIT)),
-                queue_length: self.number(&raw.queue_length, DeploymentLimits::QUEUE_LENGTH),
+                queue_length,
             },
         };
         (limits, of_deployments)
+    }
+
+    /// A tunnel is one connection on both legs, which HTTP/2 replicas do not give.
+    fn websocket(&mut self, raw: &RawService) -> bool {
+        let deployments = raw.deployments.iter();
+        let shared = deployments.map(|deployment| &deployment.protocol);
+        if raw.websocket.value
+            && let Some(h2) = shared.into_iter().find(|protocol| matches!(protocol.value, RawProtocol::H2))
+        {
+            self.report
+                .error(h2.at, "a service with websocket: true needs replicas of protocol h1; change one");
+        }
+        raw.websocket.value
     }
 
     fn cors(&mut self, raw: &At<RawCors>) -> CorsSettings {
@@ -146,11 +176,11 @@ impl Resolver<'_> {
 }
 
 /// Bounds in the words of the configuration.
-const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
+pub(super) const fn durations(bounds: RangeInclusive<Duration>) -> RangeInclusive<RawDuration> {
     RawDuration(*bounds.start())..=RawDuration(*bounds.end())
 }
 
-const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
+pub(super) const fn sizes(bounds: RangeInclusive<u64>) -> RangeInclusive<RawSize> {
     RawSize(*bounds.start())..=RawSize(*bounds.end())
 }
 

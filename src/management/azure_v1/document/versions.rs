@@ -9,7 +9,7 @@ use crate::management::Refusal;
 use crate::management::azure_v1::fields::Fields;
 use crate::management::azure_v1::kind::Kind;
 
-use super::{bag, limit_members, limits, set_defaults, tags, text_or_null};
+use super::{bag, limit_members, limits, probe, set_defaults, tags, text_or_null};
 
 type Deployments = BTreeMap<ServiceName, DeploymentSpec>;
 
@@ -67,7 +67,8 @@ fn deployment(place: &str, version: Value, base: Option<&DeploymentSpec>) -> Res
         set_defaults(&mut members);
     }
     let mut fields = Fields::new(place, members);
-    let base = base.cloned().unwrap_or_default();
+    let mut base = base.cloned().unwrap_or_default();
+    let azure = std::mem::take(&mut base.azure);
     let traffic = fields.number("trafficPercentile", 0..=100)?.unwrap_or(0);
     let is_default = fields.flag("isDefault")?.unwrap_or(false);
     let role = role(&mut fields)?;
@@ -80,6 +81,7 @@ fn deployment(place: &str, version: Value, base: Option<&DeploymentSpec>) -> Res
         ..base
     };
     deployment.azure = bag::kept(fields.rest());
+    probe::change(place, &azure, &deployment.azure)?.apply(&mut deployment);
     deployment.azure.insert("isDefault".into(), is_default.into());
     deployment.azure.extend(role.map(|role| ("type".to_owned(), role.into())));
     Ok(deployment)

@@ -3,6 +3,7 @@
 mod calling;
 mod creating;
 mod patching;
+mod probing;
 mod reading;
 mod routing;
 

@@ -286,10 +286,12 @@ mod tests {
                     "EndedBy": "upstream",
                     "ClientRequestId": "abc",
                     "Protocol": "HTTP/1.1",
+                    "Model": "org/name",
                 },
                 "measurements": {
                     "Attempts": 1, "RequestBytes": 1024, "ResponseBytes": 130,
                     "QueueMs": 0.0, "ConnectMs": 0.25, "FirstByteMs": 11.0, "StreamMs": 1.0,
+                    "PromptTokens": 9, "CompletionTokens": 12,
                 },
             } },
         });

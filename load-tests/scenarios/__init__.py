@@ -1,0 +1,1 @@
+"""The fault scenarios, one file each; `run` plays them."""
