@@ -1,7 +1,9 @@
 //! What the gateway tells about itself: one record per call, metrics, and where they go.
 //!
-//! [`Telemetry::start`] starts the writer thread; each worker thread leaves its [`Record`](record::Record)s in a
-//! [`WorkerSink`] made of [`Telemetry::sink`]. [`Metrics`] are counted in place and read by `/metrics`.
+//! [`Telemetry::start`] starts the writer thread and the exporters; each worker thread leaves its
+//! [`Record`](record::Record)s in a [`WorkerSink`] made of [`Telemetry::sink`]. A record is encoded once, as the line of the
+//! record file: exporters get that line out of their [`spool`] and nothing else. [`Metrics`] are counted in place and read
+//! by `/metrics`.
 
 mod counter;
 mod encode;
@@ -11,19 +13,22 @@ pub mod reader;
 pub mod record;
 mod settings;
 mod sink;
+pub mod spool;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
-pub use settings::{Privacy, TelemetrySettings};
+pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
-use export::{Output, Queue, Writer};
+use export::{Exporters, Output, Queue, Writer};
 use sink::Destination;
+use spool::SpoolError;
 
 /// The running telemetry: owns the thread that writes records. Dropped without [`shutdown`](Self::shutdown), it lets that
 /// thread finish by itself.
@@ -31,34 +36,44 @@ pub struct Telemetry {
     sink: RecordSink,
     /// Closes when the writer thread has ended.
     writer: Option<Receiver<()>>,
+    exporters: Exporters,
 }
 
 impl Telemetry {
-    /// Opens what the settings name and starts the writer thread; with neither a file nor standard output there is none, and
-    /// records count as written. What becomes of records shows in `metrics`.
+    /// Opens what the settings name and starts the writer thread and the exporters, which are tasks of the runtime that
+    /// this is called on; with no file, standard output or exporter there is none, and records count as written. What
+    /// becomes of records shows in `metrics`.
     ///
     /// # Errors
-    /// The record file or standard output cannot be opened, or there is no thread to be had.
+    /// The record file, standard output or a spool cannot be opened, or there is no thread to be had.
     pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
-        Self::with_outputs(outputs, settings.privacy, metrics.records()).map_err(StartError::Thread)
+        let exporters = Exporters::start(settings, metrics)?;
+        Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
+            .map_err(StartError::Thread)
     }
 
-    fn with_outputs(outputs: Vec<Output>, privacy: Privacy, counts: Arc<RecordCounts>) -> io::Result<Self> {
-        if outputs.is_empty() {
+    fn with_outputs(
+        outputs: Vec<Output>,
+        exporters: Exporters,
+        privacy: Privacy,
+        counts: Arc<RecordCounts>,
+    ) -> io::Result<Self> {
+        let spools = exporters.spools();
+        if outputs.is_empty() && spools.is_empty() {
             let to = Destination::Nowhere;
             let sink = RecordSink { to, privacy, counts };
-            return Ok(Self { sink, writer: None });
+            return Ok(Self { sink, writer: None, exporters });
         }
         let queue = Arc::new(Queue::new());
-        let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(&counts), outputs };
+        let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(&counts), outputs, spools };
         let (ended, writer_ended) = channel();
         std::thread::Builder::new().name("records".to_owned()).spawn(move || {
             let _ended: std::sync::mpsc::Sender<()> = ended;
             writer.run();
         })?;
         let to = Destination::Writer(queue);
-        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended) })
+        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended), exporters })
     }
 
     /// Where workers leave their records.
@@ -75,12 +90,20 @@ impl Telemetry {
         }
     }
 
-    /// Writes all that was handed over and makes it durable; blocks up to `within`. To be called when the workers have ended:
-    /// what they hand over from now on is dropped, and counted.
+    /// Writes all that was handed over and makes it durable, and lets the exporters deliver what they can; blocks up to
+    /// `within`. To be called when the workers have ended: what they hand over from now on is dropped, and counted. What
+    /// exporters have not delivered stays in their spools for the next process, but for those in memory.
     ///
     /// # Errors
-    /// It took longer. What is still queued is dropped, and counted.
+    /// The writing took longer. What is still queued is dropped, and counted.
     pub fn shutdown(mut self, within: Duration) -> Result<(), Unfinished> {
+        let deadline = Instant::now() + within;
+        let written = self.finish_writing(within);
+        self.exporters.finish(deadline.saturating_duration_since(Instant::now()));
+        written
+    }
+
+    fn finish_writing(&mut self, within: Duration) -> Result<(), Unfinished> {
         let (Some(writer), Destination::Writer(queue)) = (self.writer.take(), &self.sink.to) else {
             return Ok(());
         };
@@ -124,6 +147,13 @@ pub enum StartError {
     },
     /// Standard output cannot be used.
     Stdout(io::Error),
+    /// The spool of an exporter cannot be opened.
+    Spool {
+        /// Name of the exporter, as in the configuration.
+        exporter: &'static str,
+        /// What is wrong.
+        error: SpoolError,
+    },
     /// No thread to write on.
     Thread(io::Error),
 }
@@ -138,6 +168,7 @@ impl fmt::Display for StartError {
             Self::Stdout(error) => {
                 write!(f, "telemetry.records.stdout: standard output cannot be used: {error}")
             }
+            Self::Spool { exporter, error } => write!(f, "telemetry.{exporter}.spool.path: {error}"),
             Self::Thread(error) => write!(f, "no thread to write records on: {error}"),
         }
     }

@@ -250,7 +250,12 @@ mod tests {
     fn start(gates: &[Gate]) -> (Telemetry, Arc<RecordCounts>) {
         let counts = Arc::new(RecordCounts::new());
         let outputs = gates.iter().map(|gate| Output::new("gate".to_owned(), Box::new(gate.clone())));
-        let telemetry = Telemetry::with_outputs(outputs.collect(), Privacy::Standard, Arc::clone(&counts));
+        let telemetry = Telemetry::with_outputs(
+            outputs.collect(),
+            crate::telemetry::export::Exporters::none(),
+            Privacy::Standard,
+            Arc::clone(&counts),
+        );
         (telemetry.unwrap(), counts)
     }
 

@@ -33,6 +33,7 @@ const KEYS: [&str; 7] = [
 ];
 const SIGNING_KEYS: [&str; 3] =
     ["run/secrets/scoregate-token-key", "run/secrets/token/signing-key", "secrets/signing.pem"];
+const INSIGHTS: &str = "InstrumentationKey=99999999-8888-4777-8666-555555555555";
 const KEY_SETS: [&str; 1] = ["etc/scoregate/login-keys.json"];
 
 /// The files of a machine under a folder of its own.
@@ -64,6 +65,7 @@ impl Machine {
         for path in KEY_SETS {
             machine.write(path, r#"{"keys":[]}"#);
         }
+        machine.write("run/secrets/insights", INSIGHTS);
         machine
     }
 
@@ -180,10 +182,11 @@ fn the_contracts_example_is_taken_and_what_is_not_built_is_said() {
     let secrets = [
         ("IRIS_SECONDARY", "secondary-0123456789abcdefghijklm"),
         ("SCOREGATE_BOOTSTRAP_TOKEN", "owner-0123456789abcdefghijklmnop"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", INSIGHTS),
     ];
     let loaded = Machine::new().load("contract.yaml", CONTRACT, &secrets);
     assert!(loaded.config.management.is_some());
-    let without_effect = ["telemetry.application_insights", "telemetry.otlp"];
+    let without_effect = ["telemetry.otlp"];
     let expected = without_effect.map(|field| format!("{field}: has no effect in this version of scoregate"));
     let mut warnings = warnings(&loaded);
     warnings.sort_by_key(|warning| expected.iter().position(|expected| expected == warning));

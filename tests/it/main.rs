@@ -12,6 +12,7 @@ mod cli;
 mod cors;
 mod deadlines;
 mod deploy;
+mod export;
 mod forwarding;
 mod framing;
 mod harness;

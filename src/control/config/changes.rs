@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
-use crate::telemetry::Privacy;
+use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
 /// old and the new value. Empty: a reload applies everything.
@@ -33,6 +33,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         Privacy::High => "high",
     };
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
+    insights(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
 }
@@ -53,6 +54,24 @@ impl Changes {
             self.0.push(format!("{field} changed: restart to apply"));
         }
     }
+}
+
+/// The exporter to Application Insights; its connection string is a secret.
+fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
+    let field = "telemetry.application_insights";
+    let (Some(before), Some(after)) = (&old.insights, &new.insights) else {
+        return changes.note(field, &old.insights.is_some(), &new.insights.is_some());
+    };
+    changes.note(&format!("{field}.connection_string"), &before.connection, &after.connection);
+    spool(field, &before.spool, &after.spool, changes);
+}
+
+fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut Changes) {
+    let field = |name: &str| format!("{exporter}.spool.{name}");
+    changes.compare(&field("path"), &old.path.display().to_string(), &new.path.display().to_string());
+    changes.compare(&field("mode"), &old.mode.as_str(), &new.mode.as_str());
+    changes.compare(&field("size"), &old.size, &new.size);
+    changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
 }
 
 /// The management plane was told all this when it started; what may hold a secret is named without its values.
@@ -135,7 +154,11 @@ mod tests {
 
     fn config(text: &str) -> Config {
         let text = format!("version: scoregate/v1\n{text}");
-        load(&Source::text("c.yaml", Path::new("/"), text))
+        let variables = ["APPLICATIONINSIGHTS_CONNECTION_STRING", "INSIGHTS"].map(|name| {
+            let key = if name == "INSIGHTS" { '1' } else { '2' };
+            (name.to_owned(), format!("InstrumentationKey={key}9999999-8888-4777-8666-555555555555"))
+        });
+        load(&Source::text("c.yaml", Path::new("/"), text).with_variables(variables.into()))
             .unwrap_or_else(|problems| panic!("{problems}"))
             .config
     }
@@ -147,7 +170,7 @@ mod tests {
         );
         let new = config(
             "runtime: {workers: 2}\nobserve: {address: 127.0.0.1:9}\nlog: {level: debug, format: json}\n\
-             telemetry: {privacy: high, records: {file: {path: /r}, stdout: true}}\nlisteners:\n\
+             telemetry: {privacy: high, records: {file: {path: /r}, stdout: true}, application_insights: {}}\nlisteners:\n\
              - {name: one, address: 127.0.0.1:3, plaintext: true, max_connections: 5, idle_timeout: 1s}\n\
              - {name: three, address: 127.0.0.1:2, plaintext: true}\n",
         );
@@ -166,6 +189,26 @@ mod tests {
                 "telemetry.records.file.path changed from none to /r: restart to apply",
                 "telemetry.records.stdout changed from false to true: restart to apply",
                 "telemetry.privacy changed from standard to high: restart to apply",
+                "telemetry.application_insights changed: restart to apply",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_changed_exporter_is_named_without_its_secret() {
+        let listener = "listeners: [{name: one, address: 127.0.0.1:1, plaintext: true}]\n";
+        let old = config(&format!("{listener}telemetry: {{application_insights: {{}}}}\n"));
+        let new = config(&format!(
+            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, spool: {{mode: memory}}}}}}\n"
+        ));
+        assert_eq!(
+            needs_restart(&old, &new),
+            [
+                "telemetry.application_insights.connection_string changed: restart to apply",
+                "telemetry.application_insights.spool.path changed from /spool to /s: restart to apply",
+                "telemetry.application_insights.spool.mode changed from write_behind to memory: restart to apply",
+                "telemetry.application_insights.spool.size changed from 268435456 to 33554432: restart to apply",
+                "telemetry.application_insights.spool.age changed from 172800s to 3600s: restart to apply",
             ]
         );
     }

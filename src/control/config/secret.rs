@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Key,
     /// A PEM text.
     Pem,
+    /// `Key=Value` parts with `;` between them.
+    ConnectionString,
 }
 
 impl Resolver<'_> {
@@ -115,7 +117,10 @@ fn refusal(secret: &[u8], purpose: Purpose) -> Option<String> {
         Purpose::Pem if std::str::from_utf8(secret).is_err() => {
             Some("the secret is not text; give a PEM file".to_owned())
         }
-        Purpose::Key | Purpose::Pem => None,
+        Purpose::ConnectionString if secret.len() > MAX_KEY || std::str::from_utf8(secret).is_err() => Some(
+            format!("the secret is no text of at most {MAX_KEY} bytes; copy the connection string as Azure shows it"),
+        ),
+        Purpose::Key | Purpose::Pem | Purpose::ConnectionString => None,
     }
 }
 

@@ -6,6 +6,7 @@ mod health;
 mod management;
 mod profiles;
 mod rates;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,15 +21,19 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest};
+use crate::telemetry::{SpoolMode, SpoolSettings};
 use crate::tls::development_certificates;
 
 const PRIMARY: &str = "primary-secret-of-iris";
 const SECONDARY: &str = "secondary-secret-of-iris";
 const BOOTSTRAP: &str = "bootstrap-secret-of-the-owner";
+const INSIGHTS: &str =
+    "InstrumentationKey=99999999-8888-4777-8666-555555555555;IngestionEndpoint=https://ingest.example.org/";
 /// The environment of the example.
 const SECRETS: &[(&str, &str)] = &[
     ("IRIS_SECONDARY", SECONDARY),
     ("SCOREGATE_BOOTSTRAP_TOKEN", BOOTSTRAP),
+    ("APPLICATIONINSIGHTS_CONNECTION_STRING", INSIGHTS),
     ("WRAPPING_KEY", "read when the store is opened"),
 ];
 
@@ -132,7 +137,15 @@ fn the_example_of_the_contract_loads() {
 
     let unbuilt: Vec<_> =
         loaded.warnings.iter().map(|warning| (warning.line, warning.field.as_str())).collect();
-    assert_eq!(unbuilt, [(32, "telemetry.application_insights"), (33, "telemetry.otlp"),]);
+    assert_eq!(unbuilt, [(33, "telemetry.otlp")]);
+    let insights = config.telemetry.insights.as_ref().unwrap();
+    let spool = SpoolSettings {
+        path: dir.path().join("spool"),
+        mode: SpoolMode::WriteBehind,
+        size: 256 << 20,
+        age: Duration::from_secs(48 * 3600),
+    };
+    assert_eq!((&insights.spool, insights.connection.is_plain()), (&spool, false));
     assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning
         && warning.message == "has no effect in this version of scoregate"));
 }
@@ -142,9 +155,9 @@ fn the_dump_loads_again_to_itself_and_holds_no_secret() {
     let (dir, loaded) = load_example(&[("SCOREGATE__RUNTIME__WORKERS", "3")]);
     let dump = loaded.dump().unwrap();
     assert!(!dump.contains(PRIMARY) && !dump.contains(SECONDARY));
-    assert!(!dump.contains(BOOTSTRAP));
+    assert!(!dump.contains(BOOTSTRAP) && !dump.contains("99999999-8888"));
     let shown = format!("{loaded:?}");
-    assert!(!shown.contains(PRIMARY) && !shown.contains(BOOTSTRAP));
+    assert!(!shown.contains(PRIMARY) && !shown.contains(BOOTSTRAP) && !shown.contains("99999999-8888"));
     assert!(dump.contains("workers: 3"), "{dump}");
     assert!(dump.contains("file: iris-primary"), "{dump}");
     assert!(dump.contains("handshake_timeout: 10s"), "{dump}");

@@ -1,17 +1,26 @@
-//! The writer thread: takes records from the queue and writes them to everything that the configuration names.
+//! The way out. The writer thread takes records from the queue, writes them to the outputs and leaves them in the spool of
+//! each exporter; the exporters are tasks of the control plane that send what their spool holds.
 
+mod backoff;
+mod exporter;
+mod exporters;
+mod http;
+pub(super) mod insights;
 mod output;
 mod queue;
+mod runner;
 
 use std::sync::Arc;
 
 #[cfg(test)]
 pub(super) use output::{Tail, Target};
 
+pub(super) use exporters::Exporters;
 pub(super) use output::Output;
 pub(super) use queue::{Batch, Queue};
 
 use super::sink::RecordCounts;
+use super::spool::Spool;
 use queue::Job;
 
 /// The writer: runs on a thread of its own, since files offer nothing but calls that block.
@@ -19,6 +28,8 @@ pub(super) struct Writer {
     pub(super) queue: Arc<Queue>,
     pub(super) counts: Arc<RecordCounts>,
     pub(super) outputs: Vec<Output>,
+    /// They take everything, and count for themselves what they cannot keep.
+    pub(super) spools: Vec<Arc<Spool>>,
 }
 
 impl Writer {
@@ -39,7 +50,9 @@ impl Writer {
     /// A record counts as written when every output has taken the whole of it. Outputs take a batch from its beginning up to
     /// where they fail, so the one that fails first decides.
     fn write(&mut self, batch: &Batch) {
-        let written = self.outputs.iter_mut().map(|output| output.write(batch)).min().unwrap_or(0);
+        let written = self.outputs.iter_mut().map(|output| output.write(batch)).min();
+        let written = written.unwrap_or_else(|| batch.records());
+        self.spools.iter().for_each(|spool| spool.append(batch.lines()));
         self.counts.written(written);
         self.counts.dropped(batch.records() - written);
     }

@@ -118,6 +118,15 @@ families! {
     RECORDS_ACCEPTED = "scoregate_records_accepted_total" []
         "Records made, one per call: written, dropped and queued add up to it.";
 
+    EXPORTER_RECORDS = "scoregate_exporter_records_total" ["exporter", "outcome"]
+        "Records that the collector has taken (delivered), or that were given up: no room, too old, refused or damaged (dropped).";
+    EXPORTER_SPOOLED = "scoregate_exporter_spooled" ["exporter"]
+        "Records that wait in the exporter's spool or are being sent.";
+    EXPORTER_ACCEPTED = "scoregate_exporter_accepted_total" ["exporter"]
+        "Records given to the exporter, or found in its spool at the start: delivered, dropped and spooled add up to it.";
+    EXPORTER_SPOOL_BYTES = "scoregate_exporter_spool_bytes" ["exporter"]
+        "Bytes of the exporter's spool.";
+
     BUILD_INFO = "scoregate_build_info" ["version"]
         "1 for the version that runs.";
     PROCESS_CPU = "process_cpu_seconds_total" []

@@ -34,6 +34,7 @@ pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
 
 use super::sink::RecordCounts;
+use super::spool::ExporterCounts;
 use crate::catalog::ComputeType;
 use crate::wire::head::Flaw;
 use control::KeySetCollector;
@@ -64,6 +65,8 @@ struct Counted {
     unrouted: Arc<ServiceMetrics>,
     services: Mutex<Services>,
     records: Arc<RecordCounts>,
+    /// By name; few, and none goes.
+    exporters: Mutex<Vec<(&'static str, Arc<ExporterCounts>)>>,
 }
 
 impl Metrics {
@@ -75,6 +78,7 @@ impl Metrics {
             unrouted: Arc::new(ServiceMetrics::new("".into(), None)),
             services: Mutex::default(),
             records: Arc::new(RecordCounts::new()),
+            exporters: Mutex::default(),
         });
         CountedCollector::register(&registry, &counted);
         family::BUILD_INFO.gauges(&registry).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -166,6 +170,18 @@ impl Metrics {
         Arc::clone(&self.counted.records)
     }
 
+    /// What becomes of the records of an exporter, by its name in the configuration.
+    #[must_use]
+    pub fn exporter(&self, name: &'static str) -> Arc<ExporterCounts> {
+        let mut exporters = self.counted.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counts)) = exporters.iter().find(|(found, _)| *found == name) {
+            return Arc::clone(counts);
+        }
+        let counts = Arc::new(ExporterCounts::default());
+        exporters.push((name, Arc::clone(&counts)));
+        counts
+    }
+
     /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
@@ -207,6 +223,10 @@ impl CountedCollector {
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
+            family::EXPORTER_RECORDS,
+            family::EXPORTER_SPOOLED,
+            family::EXPORTER_ACCEPTED,
+            family::EXPORTER_SPOOL_BYTES,
         ];
         let collector =
             Self { counted: Arc::clone(counted), descs: families.iter().map(family::Family::desc).collect() };
@@ -226,6 +246,8 @@ impl Collector for CountedCollector {
         services.iter().for_each(|service| samples.add(service));
         let mut families = samples.into_families();
         families.extend(record_families(&self.counted.records));
+        let exporters = self.counted.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        families.extend(exporter_families(&exporters));
         families
     }
 }
@@ -239,6 +261,23 @@ fn record_families(counts: &RecordCounts) -> [MetricFamily; 3] {
     let mut accepted = Samples::of_counter(family::RECORDS_ACCEPTED);
     accepted.add(&[], counts.accepted_total() as f64);
     [outcomes, queued, accepted].map(Samples::into_family)
+}
+
+fn exporter_families(exporters: &[(&'static str, Arc<ExporterCounts>)]) -> [MetricFamily; 4] {
+    let mut outcomes = Samples::of_counter(family::EXPORTER_RECORDS);
+    let mut spooled = Samples::of_gauge(family::EXPORTER_SPOOLED);
+    let mut accepted = Samples::of_counter(family::EXPORTER_ACCEPTED);
+    let mut bytes = Samples::of_gauge(family::EXPORTER_SPOOL_BYTES);
+    for (name, counts) in exporters {
+        // All of one moment, so that they add up.
+        let counts = counts.reading();
+        outcomes.add(&[name, "delivered"], counts.delivered as f64);
+        outcomes.add(&[name, "dropped"], counts.dropped as f64);
+        spooled.add(&[name], counts.spooled as f64);
+        accepted.add(&[name], counts.accepted as f64);
+        bytes.add(&[name], counts.bytes as f64);
+    }
+    [outcomes, spooled, accepted, bytes].map(Samples::into_family)
 }
 
 #[cfg(test)]
@@ -267,6 +306,7 @@ mod tests {
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);
         metrics.store(StoreState::Up);
+        let _ = metrics.exporter("application_insights");
         metrics.health().probed("iris", "blue", ProbeOutcome::Passed);
         metrics.show_key_sets(|| {
             vec![KeySetReading { source: "/keys.json".to_owned(), keys: 1, age: Some(Duration::ZERO) }]
@@ -407,6 +447,26 @@ mod tests {
         assert_eq!(sample(&metrics, r#"scoregate_jwks_keys{source="/a"}"#), Some(2.0));
         assert_eq!(sample(&metrics, r#"scoregate_jwks_age_seconds{source="/b"}"#), None);
         assert_eq!(sample(&metrics, r#"scoregate_jwks_keys{source="/b"}"#), Some(0.0));
+    }
+
+    #[test]
+    fn an_exporters_records_add_up_on_the_page() {
+        let metrics = Metrics::new();
+        let counts = metrics.exporter("otlp");
+        assert!(Arc::ptr_eq(&counts, &metrics.exporter("otlp")));
+        counts.accepted(10);
+        counts.settled(4, 1);
+        counts.dropped(2);
+        counts.holds_bytes(77);
+        for (series, value) in [
+            (r#"scoregate_exporter_accepted_total{exporter="otlp"}"#, 10.0),
+            (r#"scoregate_exporter_records_total{exporter="otlp",outcome="delivered"}"#, 4.0),
+            (r#"scoregate_exporter_records_total{exporter="otlp",outcome="dropped"}"#, 3.0),
+            (r#"scoregate_exporter_spooled{exporter="otlp"}"#, 3.0),
+            (r#"scoregate_exporter_spool_bytes{exporter="otlp"}"#, 77.0),
+        ] {
+            assert_eq!(sample(&metrics, series), Some(value), "{series}");
+        }
     }
 
     #[test]

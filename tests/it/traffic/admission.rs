@@ -94,6 +94,38 @@ async fn no_replica_ever_has_more_calls_than_the_limit_and_all_are_answered() {
     assert_eq!(gateway.exactly(240).await.len(), 240);
 }
 
+/// With Azure's default of one call per replica, a place may be that of a replica which has just died.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_place_was_a_dead_replicas_waits_for_another_and_is_answered() {
+    let upstream = Upstream::serving(|mut tcp, connection, _| async move {
+        let mut buffer = Vec::new();
+        while let Some(seen) = read_request(&mut tcp, &mut buffer, connection).await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            tcp.write_all(&ok(&seen.body)).await.unwrap();
+        }
+    })
+    .await;
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let alive = format!("\"http://{}\"", upstream.address);
+    // Not ejected, so that its place stays: the worst of the time before anybody knows.
+    let both = format!("{alive}, \"http://{dead}\"");
+    let limits = "    limits: { concurrent_requests_per_replica: 1, queue_wait: 60s }";
+    let services = service("iris", upstream.address, limits).replace(&alive, &both);
+    let services = services.replace("replicas:", "ejection: off, replicas:");
+    assert!(services.contains(&both) && services.contains("ejection: off"), "{services}");
+    let gateway = Gateway::start(&config(&services)).await;
+    let clients = (0..12).map(async |_| {
+        let mut connection = gateway.connect().await;
+        for _ in 0..5 {
+            connection.send(score_request("iris", Some(KEY), "{}")).await;
+            assert_eq!(connection.answer().await.status, 200);
+        }
+    });
+    in_time("all calls are answered", futures_util::future::join_all(clients)).await;
+    let records = gateway.exactly(60).await;
+    assert!(records.iter().any(|record| record["Attempts"] == 2), "the dead one was tried");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_callers_calls_are_served_in_their_order_and_callers_take_turns() {
     let (gateway, upstream, gate) = held("concurrent_requests_per_replica: 1, queue_wait: 60s").await;

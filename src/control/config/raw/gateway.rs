@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
 use super::super::units::RawDuration;
-use super::unbuilt::{RawApplicationInsights, RawOtlp};
 use super::{RawSecret, RawWorkers};
 
 /// Azure-style identity; stands in the URIs of the management APIs.
@@ -139,57 +138,4 @@ pub(in super::super) enum RawLogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// Records of calls and where they go; without this section no records are written.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Telemetry")]
-#[serde(default, deny_unknown_fields)]
-pub(in super::super) struct RawTelemetry {
-    /// How much of the caller a record holds.
-    pub privacy: At<RawPrivacy>,
-    /// One JSON object per call. Switching an output on or off needs a restart.
-    pub records: At<RawRecords>,
-    /// Azure Application Insights. No effect in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub application_insights: Option<At<RawApplicationInsights>>,
-    /// An OpenTelemetry collector. No effect in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp: Option<At<RawOtlp>>,
-}
-
-/// How much of the caller a record holds.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Privacy")]
-#[serde(rename_all = "lowercase")]
-pub(in super::super) enum RawPrivacy {
-    /// All fields; known secrets in the query are masked.
-    #[default]
-    Standard,
-    /// No query, user agent, client address or subject.
-    High,
-}
-
-/// Where records go.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Records")]
-#[serde(default, deny_unknown_fields)]
-pub(in super::super) struct RawRecords {
-    /// Appended to a file, which is opened anew on SIGUSR1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<At<RawFile>>,
-    /// Written to standard output.
-    pub stdout: At<bool>,
-}
-
-/// A file to append to.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "File")]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["path"]))]
-pub(in super::super) struct RawFile {
-    /// Its path; the folder must exist.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
-    pub path: Option<At<String>>,
 }

@@ -12,6 +12,7 @@ mod rate;
 mod retry;
 mod service;
 mod split;
+mod telemetry;
 mod unbuilt;
 
 use std::borrow::Cow;
@@ -23,10 +24,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::decode::At;
 pub(super) use balancing::{RawBalancing, RawEjection, RawEjections};
-pub(super) use gateway::{
-    RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
-    RawWorkspace,
-};
+pub(super) use gateway::{RawDrain, RawLog, RawLogFormat, RawObserve, RawRuntime, RawTokens, RawWorkspace};
 pub(super) use health::{RawHealth, RawNames, RawProbe, RawReadiness};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
 pub(super) use management::{
@@ -39,6 +37,10 @@ pub(super) use service::{
     RawService,
 };
 pub(super) use split::{RawMirror, RawSticky};
+
+pub(super) use telemetry::{
+    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
+};
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the
 /// configuration file. A single value can be overridden by an environment variable `SCOREGATE__SECTION__KEY`, an item of

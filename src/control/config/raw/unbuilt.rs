@@ -4,19 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
-use super::RawSecret;
-
-/// Azure Application Insights.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "ApplicationInsights")]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["connection_string"]))]
-pub(in super::super) struct RawApplicationInsights {
-    /// Connection string, a secret.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
-    pub connection_string: Option<At<RawSecret>>,
-}
 
 /// An OpenTelemetry collector.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]

@@ -1,7 +1,6 @@
 //! Sections about the gateway as a whole.
 
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
@@ -10,8 +9,7 @@ use url::Url;
 
 use super::super::decode::At;
 use super::super::raw::{
-    RawDrain, RawFile, RawLog, RawLogFormat, RawObserve, RawPrivacy, RawRuntime, RawTelemetry, RawTokens,
-    RawWorkers, RawWorkspace,
+    RawDrain, RawLog, RawLogFormat, RawObserve, RawRuntime, RawTokens, RawWorkers, RawWorkspace,
 };
 use super::super::secret::Purpose;
 use super::super::settings::{
@@ -20,7 +18,6 @@ use super::super::settings::{
 use super::super::units::RawDuration;
 use super::Resolver;
 use crate::auth::{IssuerSettings, SigningKey};
-use crate::telemetry::{Privacy, TelemetrySettings};
 
 const MAX_WORKERS: u64 = 1024;
 /// Longest part of the workspace's identity, in characters (Azure's limit for resource groups).
@@ -129,32 +126,5 @@ impl Resolver<'_> {
             },
             level: raw.level.value.clone(),
         }
-    }
-
-    pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
-        let file = raw.records.file.as_ref();
-        TelemetrySettings {
-            privacy: match raw.privacy.value {
-                RawPrivacy::Standard => Privacy::Standard,
-                RawPrivacy::High => Privacy::High,
-            },
-            record_file: file.and_then(|file| self.record_file(file)),
-            record_stdout: raw.records.stdout.value,
-        }
-    }
-
-    fn record_file(&mut self, raw: &At<RawFile>) -> Option<PathBuf> {
-        let field = self.required(raw.at, "path", &raw.path)?;
-        let path = self.files.locate(field);
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        if path.file_name().is_none() || path.is_dir() {
-            self.report.error(field.at, "is a folder; add a file name");
-        } else if !folder.is_dir() {
-            self.report.error(field.at, format!("folder {} does not exist; create it", folder.display()));
-        }
-        Some(path)
     }
 }

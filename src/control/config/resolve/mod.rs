@@ -14,6 +14,7 @@ mod rate;
 mod retry;
 mod service;
 mod split;
+mod telemetry;
 mod unbuilt;
 
 use std::collections::BTreeMap;

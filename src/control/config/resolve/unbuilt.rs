@@ -7,13 +7,6 @@ use super::Resolver;
 
 impl Resolver<'_> {
     pub(super) fn unbuilt(&mut self, raw: &Raw) {
-        if let Some(insights) = &raw.telemetry.application_insights {
-            let reference = self.required(insights.at, "connection_string", &insights.connection_string);
-            if let Some(reference) = reference {
-                self.reference(reference);
-            }
-            self.no_effect(insights.at);
-        }
         if let Some(otlp) = &raw.telemetry.otlp {
             if let Some(field) = self.required(otlp.at, "endpoint", &otlp.endpoint) {
                 self.url(field);

@@ -1,0 +1,110 @@
+//! Records, exporters and their spools.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret;
+
+use super::super::decode::At;
+use super::super::raw::{
+    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
+};
+use super::super::secret::Purpose;
+use super::super::units::{RawDuration, RawSize};
+use super::Resolver;
+use crate::telemetry::{
+    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
+};
+
+/// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
+const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
+/// Bounds of the time that records wait.
+const SPOOL_AGES: RangeInclusive<RawDuration> = RawDuration::secs(60)..=RawDuration::secs(30 * 24 * 3600);
+/// Hours of an outage at a few hundred calls per second.
+const DEFAULT_DISK: u64 = 256 << 20;
+const DEFAULT_MEMORY: u64 = 32 << 20;
+
+impl Resolver<'_> {
+    pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
+        let file = raw.records.file.as_ref();
+        TelemetrySettings {
+            privacy: match raw.privacy.value {
+                RawPrivacy::Standard => Privacy::Standard,
+                RawPrivacy::High => Privacy::High,
+            },
+            record_file: file.and_then(|file| self.record_file(file)),
+            record_stdout: raw.records.stdout.value,
+            insights: self.insights(raw),
+        }
+    }
+
+    fn insights(&mut self, raw: &RawTelemetry) -> Option<InsightsSettings> {
+        let section = raw.application_insights.as_ref();
+        // What is wrong with the shared part is told, whether somebody uses it or not.
+        let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
+        let section = section?;
+        let connection = self.connection(section)?;
+        if connection.is_plain() {
+            self.report.warning(
+                section.at,
+                "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
+            );
+        }
+        Some(InsightsSettings { connection, spool })
+    }
+
+    fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {
+        let reference = raw.connection_string.as_ref();
+        let configured = match reference {
+            Some(reference) => Some(self.secret(reference, Purpose::ConnectionString)?),
+            None => None,
+        };
+        let configured = configured.as_ref().map(ExposeSecret::expose_secret);
+        let variable = |name: &str| self.variables.get(name).map(String::as_str);
+        match ConnectionString::of(configured, variable) {
+            Ok(connection) => Some(connection),
+            Err(error) => {
+                match reference {
+                    Some(reference) => self.report.error(reference.at, error.to_string()),
+                    None => self.report.missing(raw.at, "connection_string", error.to_string()),
+                }
+                None
+            }
+        }
+    }
+
+    /// The spool of an exporter: its own fields before the shared ones.
+    fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
+        let own = own.map_or_else(RawOwnSpool::default, |own| own.value.clone());
+        let path = own.path.as_ref().unwrap_or(&shared.path);
+        self.text(path);
+        let path = self.files.locate(path);
+        let mode = match own.mode.as_ref().unwrap_or(&shared.mode).value {
+            RawSpoolMode::Memory => SpoolMode::Memory,
+            RawSpoolMode::WriteBehind => SpoolMode::WriteBehind,
+            RawSpoolMode::WriteAhead => SpoolMode::WriteAhead,
+        };
+        let size = match own.size.as_ref().or(shared.size.as_ref()) {
+            Some(size) => self.size(size, SPOOL_SIZES),
+            None if mode == SpoolMode::Memory => DEFAULT_MEMORY,
+            None => DEFAULT_DISK,
+        };
+        let age = self.duration(own.age.as_ref().unwrap_or(&shared.age), SPOOL_AGES);
+        SpoolSettings { path, mode, size, age }
+    }
+
+    fn record_file(&mut self, raw: &At<RawFile>) -> Option<PathBuf> {
+        let field = self.required(raw.at, "path", &raw.path)?;
+        let path = self.files.locate(field);
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if path.file_name().is_none() || path.is_dir() {
+            self.report.error(field.at, "is a folder; add a file name");
+        } else if !folder.is_dir() {
+            self.report.error(field.at, format!("folder {} does not exist; create it", folder.display()));
+        }
+        Some(path)
+    }
+}

@@ -1,0 +1,75 @@
+//! Exporters and their spools.
+
+use super::*;
+
+const KEY: (&str, &str) = ("APPINSIGHTS_INSTRUMENTATIONKEY", "99999999-8888-4777-8666-555555555555");
+
+fn told(telemetry: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+    lines(&format!("{HEAD}{SERVICE}telemetry:\n{telemetry}"), pairs)
+}
+
+#[test]
+fn the_connection_string_comes_from_the_section_or_else_from_azures_variables() {
+    let section = "  application_insights: { connection_string: {env: INSIGHTS} }\n";
+    assert_eq!(told("  application_insights: {}\n", &[KEY]), [""; 0]);
+    assert_eq!(told(section, &[("INSIGHTS", INSIGHTS)]), [""; 0]);
+    for (telemetry, pairs, expected) in [
+        (
+            "  application_insights: {}\n",
+            vec![],
+            "c.yaml:5:25: telemetry.application_insights.connection_string: has no InstrumentationKey; copy the whole connection string",
+        ),
+        (
+            section,
+            vec![KEY],
+            "c.yaml:5:52: telemetry.application_insights.connection_string.env: this environment variable is not set; set it or correct the name",
+        ),
+        (
+            section,
+            vec![KEY, ("INSIGHTS", "InstrumentationKey=s3cret")],
+            "c.yaml:5:46: telemetry.application_insights.connection_string: has an InstrumentationKey that is no UUID",
+        ),
+        (
+            section,
+            vec![KEY, ("INSIGHTS", "IngestionEndpoint=http://ingest.example.org")],
+            "c.yaml:5:25: warning: telemetry.application_insights: has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
+        ),
+    ] {
+        assert_eq!(told(telemetry, &pairs), [expected]);
+    }
+}
+
+#[test]
+fn a_spool_is_within_its_bounds() {
+    let shared = "  spool: { mode: memory, size: 1KiB, age: 5s }\n";
+    assert_eq!(
+        told(shared, &[]),
+        [
+            "c.yaml:5:32: telemetry.spool.size: 1KiB is out of range; allowed are 1MiB to 1024GiB",
+            "c.yaml:5:43: telemetry.spool.age: 5s is out of range; allowed are 1m to 720h",
+        ]
+    );
+    let own = "  application_insights: { spool: { mode: behind, path: '' } }\n";
+    assert_eq!(
+        told(own, &[KEY]),
+        [
+            "c.yaml:5:42: telemetry.application_insights.spool.mode: 'behind' is not one of memory, write_behind, write_ahead",
+            "c.yaml:5:56: telemetry.application_insights.spool.path: is empty; write a value",
+        ]
+    );
+}
+
+#[test]
+fn an_exporters_own_spool_goes_before_the_shared_one_field_by_field() {
+    let telemetry = "  spool: { path: /shared, size: 2MiB, age: 1h }\n  application_insights: { spool: { path: /own, mode: memory } }\n";
+    let text = format!("{HEAD}{SERVICE}telemetry:\n{telemetry}");
+    let source = Source::text("c.yaml", Path::new("/nowhere"), text).with_variables(variables(&[KEY]));
+    let config = load(&source).unwrap().config;
+    let expected = SpoolSettings {
+        path: "/own".into(),
+        mode: SpoolMode::Memory,
+        size: 2 << 20,
+        age: Duration::from_secs(3600),
+    };
+    assert_eq!(config.telemetry.insights.unwrap().spool, expected);
+}

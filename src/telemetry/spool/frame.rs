@@ -1,0 +1,139 @@
+//! How records stand in a segment: a header, then one frame per record, each with its length, checksum and sequence.
+//!
+//! All numbers are little endian. The header has [`HEADER`] bytes: magic with the format's version, the sequence of the
+//! first record, the sequence at which the segment before it ended, the form of the payloads, CRC-32 of all that. A frame has
+//! [`FRAME_HEAD`] bytes before its payload: payload length, CRC-32 of length, sequence and payload, and the sequence. The
+//! records of a segment have sequences without a gap, so that what an earlier, failed attempt left behind the end of what
+//! was written is never taken for a record.
+
+/// Bytes of a segment's header.
+pub(super) const HEADER: usize = 32;
+/// Bytes of a frame before its payload.
+pub(super) const FRAME_HEAD: usize = 16;
+/// Longest payload: a length beyond it is a damaged one. Lines are much shorter, every text in them has a cap.
+pub(super) const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// The last byte is the version.
+const MAGIC: [u8; 8] = *b"SGSPOOL\x01";
+/// Payloads are the lines as they are. Other numbers are for transformed ones, such as encrypted.
+const PLAIN: u32 = 0;
+
+/// What a segment's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Sequence of the first record.
+    pub first: u64,
+    /// Where the segment written to the disk before it ended: had that one more than can be read, the rest is lost.
+    pub follows: u64,
+}
+
+impl Header {
+    pub(super) fn encode(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.follows.to_le_bytes());
+        bytes[24..28].copy_from_slice(&PLAIN.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..28]);
+        bytes[28..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// `None`: damaged, or of a format that this version does not read.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let known = bytes.get(..8)? == MAGIC && u32_at(bytes, 24)? == PLAIN;
+        let whole = crc32fast::hash(bytes.get(..28)?) == u32_at(bytes, 28)?;
+        let header = Self { first: u64_at(bytes, 8)?, follows: u64_at(bytes, 16)? };
+        (known && whole).then_some(header)
+    }
+}
+
+/// Appends a frame to `out`. A payload over [`MAX_PAYLOAD`] must not come here.
+pub(super) fn append(sequence: u64, payload: &[u8], out: &mut Vec<u8>) {
+    let length = (payload.len() as u32).to_le_bytes();
+    let sequence = sequence.to_le_bytes();
+    out.extend_from_slice(&length);
+    out.extend_from_slice(&checksum(length, sequence, payload).to_le_bytes());
+    out.extend_from_slice(&sequence);
+    out.extend_from_slice(payload);
+}
+
+/// What stands at a place in a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<'a> {
+    /// A record and the bytes of its frame.
+    Record { payload: &'a [u8], length: usize },
+    /// The beginning of a frame that may be whole further on.
+    Cut,
+    /// No frame, or not the expected one.
+    Broken,
+}
+
+/// The frame at the beginning of `bytes`, which must have this sequence.
+pub(super) fn next(bytes: &[u8], sequence: u64) -> Next<'_> {
+    let (Some(length), Some(crc), Some(found)) = (u32_at(bytes, 0), u32_at(bytes, 4), u64_at(bytes, 8))
+    else {
+        return Next::Cut;
+    };
+    if length as usize > MAX_PAYLOAD || found != sequence {
+        return Next::Broken;
+    }
+    let end = FRAME_HEAD + length as usize;
+    let Some(payload) = bytes.get(FRAME_HEAD..end) else {
+        return Next::Cut;
+    };
+    if checksum(length.to_le_bytes(), sequence.to_le_bytes(), payload) != crc {
+        return Next::Broken;
+    }
+    Next::Record { payload, length: end }
+}
+
+fn checksum(length: [u8; 4], sequence: [u8; 8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&length);
+    hasher.update(&sequence);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_and_no_damaged_one_does() {
+        let header = Header { first: 7, follows: 5 };
+        let bytes = header.encode();
+        assert_eq!(Header::decode(&bytes), Some(header));
+        for place in 0..HEADER {
+            let mut damaged = bytes;
+            damaged[place] ^= 1;
+            assert_eq!(Header::decode(&damaged), None, "byte {place}");
+        }
+        assert_eq!(Header::decode(&bytes[..HEADER - 1]), None);
+    }
+
+    #[test]
+    fn a_frame_reads_back_and_no_damaged_cut_or_foreign_one_does() {
+        let mut bytes = Vec::new();
+        append(9, b"{}", &mut bytes);
+        assert_eq!(next(&bytes, 9), Next::Record { payload: b"{}", length: bytes.len() });
+        assert_eq!(next(&bytes, 10), Next::Broken);
+        for end in 0..bytes.len() {
+            assert_eq!(next(&bytes[..end], 9), Next::Cut, "{end} bytes");
+        }
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x80;
+            assert!(!matches!(next(&damaged, 9), Next::Record { .. }), "byte {place}");
+        }
+    }
+}
