@@ -122,7 +122,7 @@ fn warnings(loaded: &Loaded) -> Vec<String> {
 fn the_example_is_taken_without_a_warning() {
     let loaded = Machine::new().load("example.yaml", &read("deploy/example.yaml"), &[]);
     assert_eq!(warnings(&loaded), Vec::<String>::new());
-    assert_eq!(loaded.config.services.len(), 5);
+    assert_eq!(loaded.config.services.len(), 6);
 }
 
 #[test]
