@@ -65,7 +65,9 @@ impl Machine {
         for path in KEY_SETS {
             machine.write(path, r#"{"keys":[]}"#);
         }
-        machine.write("run/secrets/insights", INSIGHTS);
+        for path in ["run/secrets/insights", "secrets/insights"] {
+            machine.write(path, INSIGHTS);
+        }
         machine
     }
 
@@ -129,12 +131,15 @@ fn the_example_is_taken_without_a_warning() {
 fn the_readmes_configuration_is_taken_without_a_warning() {
     let readme = read("README.md");
     let blocks: Vec<_> = readme.split("```yaml\n").skip(1).collect();
-    assert_eq!(blocks.len(), 2, "README.md has another YAML block: test it as well");
-    let [text, managed] = [0, 1].map(|place: usize| blocks[place].split("```").next().unwrap());
+    assert_eq!(blocks.len(), 3, "README.md has another YAML block: test it as well");
+    let [text, managed, exported] = [0, 1, 2].map(|place: usize| blocks[place].split("```").next().unwrap());
     let both = Machine::new().load("README.md", &format!("{text}{managed}"), &[]);
     assert_eq!(warnings(&both), Vec::<String>::new());
     let loaded = Machine::new().load("README.md", text, &[]);
     assert_eq!(warnings(&loaded), Vec::<String>::new());
+    let exported = Machine::new().load("README.md", &text.replace("telemetry:\n", exported), &[]);
+    assert_eq!(warnings(&exported), Vec::<String>::new());
+    assert!(exported.config.telemetry.insights.is_some());
     let names: Vec<_> = loaded.config.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(names, ["iris", "wine", "tulip"]);
 }

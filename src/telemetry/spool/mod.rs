@@ -1,7 +1,6 @@
 //! The spool of one exporter: records wait here, bounded in bytes and age, until the collector has them.
 //!
-//! The writer thread [`append`](Spool::append)s, the exporter takes one batch at a time ([`next_batch`](Spool::next_batch))
-//! and [`settle`](Spool::settle)s it. What each mode promises:
+//! The writer thread appends, the exporter takes one batch at a time and settles it. What each mode promises:
 //!
 //! | mode | kill -9 | power cut |
 //! | --- | --- | --- |
