@@ -72,6 +72,14 @@ impl Shell {
     }
 }
 
+/// A gateway with a management plane and a declared service `iris`.
+async fn with_iris() -> (Upstream, Gateway) {
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    let config = managed(&service("iris", upstream.address, ""));
+    let gateway = Gateway::start_with(&config, &[("bootstrap.key", OWNER)]).await;
+    (upstream, gateway)
+}
+
 async fn logged_in(gateway: &Gateway) -> Shell {
     let shell = Shell::of(gateway);
     let done = shell.login(&gateway.path("bootstrap.key")).await;
@@ -174,10 +182,7 @@ async fn the_store_of_a_running_gateway_is_checked_and_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_looked_at_through_the_api_and_in_the_file() {
-    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
-    let gateway =
-        Gateway::start_with(&managed(&service("iris", upstream.address, "")), &[("bootstrap.key", OWNER)])
-            .await;
+    let (_upstream, gateway) = with_iris().await;
     let shell = logged_in(&gateway).await;
     assert_eq!(gateway.score("iris", Some(KEY), "{}").await.status, 200);
     assert_eq!(gateway.score("iris", None, "{}").await.status, 401);
@@ -223,10 +228,7 @@ async fn records_are_looked_at_through_the_api_and_in_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_followed_as_they_come() {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
-    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
-    let gateway =
-        Gateway::start_with(&managed(&service("iris", upstream.address, "")), &[("bootstrap.key", OWNER)])
-            .await;
+    let (_upstream, gateway) = with_iris().await;
     let shell = logged_in(&gateway).await;
     assert_eq!(gateway.score("iris", Some(KEY), "{}").await.status, 200);
     gateway.records(1).await;
@@ -256,10 +258,7 @@ async fn records_are_followed_as_they_come() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn top_shows_what_happens_per_service() {
-    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
-    let gateway =
-        Gateway::start_with(&managed(&service("iris", upstream.address, "")), &[("bootstrap.key", OWNER)])
-            .await;
+    let (_upstream, gateway) = with_iris().await;
     let shell = Shell::of(&gateway);
     assert_eq!(gateway.score("iris", Some(KEY), "{}").await.status, 200);
     let observe = format!("http://{}", gateway.observe);
