@@ -26,6 +26,26 @@ pub struct TelemetrySettings {
     pub record_stdout: bool,
     /// Azure Application Insights.
     pub insights: Option<InsightsSettings>,
+    /// Whether events of the activity log go to the exporters as well.
+    pub activity: Activity,
+}
+
+impl TelemetrySettings {
+    /// Those of all exporters.
+    #[must_use]
+    pub fn spools(&self) -> Vec<&SpoolSettings> {
+        self.insights.iter().map(|insights| &insights.spool).collect()
+    }
+}
+
+/// Whether events of the activity log go to the exporters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// They do.
+    #[default]
+    Exported,
+    /// They stay in the store.
+    Kept,
 }
 
 /// Azure Application Insights.
@@ -48,6 +68,18 @@ pub struct SpoolSettings {
     pub size: u64,
     /// Records that wait longer are dropped.
     pub age: Duration,
+    /// Of what waits on the disk.
+    pub encryption: SpoolEncryption,
+}
+
+/// Whether what waits on the disk can be read by whoever has the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpoolEncryption {
+    /// Not encrypted.
+    #[default]
+    None,
+    /// Under a key that the store keeps with its secrets.
+    Store,
 }
 
 /// Where records wait for an exporter.
@@ -60,6 +92,17 @@ pub enum SpoolMode {
     WriteBehind,
     /// On the disk, synced before they count as spooled.
     WriteAhead,
+}
+
+impl SpoolEncryption {
+    /// As the configuration writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Store => "store",
+        }
+    }
 }
 
 impl SpoolMode {

@@ -23,7 +23,7 @@ use super::super::runner::Runner;
 use super::*;
 use crate::telemetry::record::Record;
 use crate::telemetry::spool::{Entry, EntryKind, ExporterCounts, Reading, Spool};
-use crate::telemetry::{Privacy, SpoolMode, SpoolSettings};
+use crate::telemetry::{Privacy, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
 
@@ -230,9 +230,10 @@ impl Running {
             mode: SpoolMode::Memory,
             size: 1 << 20,
             age: Duration::from_secs(3600),
+            encryption: SpoolEncryption::None,
         };
         let counts = Arc::new(ExporterCounts::default());
-        let spool = Arc::new(Spool::open(NAME, &settings, Arc::clone(&counts)).unwrap());
+        let spool = Arc::new(Spool::open(NAME, &settings, None, Arc::clone(&counts)).unwrap());
         let closing = watch::Sender::new(false);
         let runner =
             Runner::new(Insights::new(&server.connection()), Arc::clone(&spool), closing.subscribe());
