@@ -114,7 +114,7 @@ impl ManagementPlane {
         let Self { operations, listener, tls, health, events, .. } = self;
         let router = management::routes(Arc::clone(&operations));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
-        lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations)));
+        lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations), phases.clone()));
         let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
         Serving { operations, port, events }
     }
