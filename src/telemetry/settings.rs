@@ -33,6 +33,8 @@ pub struct TelemetrySettings {
 pub struct InsightsSettings {
     /// Where to send, and as whom.
     pub connection: ConnectionString,
+    /// PEM bundle of the authorities that the collector's certificate is of, in place of the system's.
+    pub ca: Option<PathBuf>,
     /// Where records wait.
     pub spool: SpoolSettings,
 }

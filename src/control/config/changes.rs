@@ -1,7 +1,7 @@
 //! What a reload cannot apply, because it was fixed when the process started.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
@@ -63,6 +63,10 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
         return changes.note(field, &old.insights.is_some(), &new.insights.is_some());
     };
     changes.note(&format!("{field}.connection_string"), &before.connection, &after.connection);
+    let bundle = |ca: &Option<PathBuf>| {
+        ca.as_ref().map_or_else(|| "the system's".to_owned(), |ca| ca.display().to_string())
+    };
+    changes.compare(&format!("{field}.ca"), &bundle(&before.ca), &bundle(&after.ca));
     spool(field, &before.spool, &after.spool, changes);
 }
 

@@ -133,6 +133,10 @@ pub(in super::super) struct RawApplicationInsights {
     /// `APPLICATIONINSIGHTS_CONNECTION_STRING` and `APPINSIGHTS_INSTRUMENTATIONKEY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_string: Option<At<RawSecret>>,
+    /// PEM bundle of authorities for an `https` endpoint, in place of the system's. Read when the exporter first connects,
+    /// and again after a handshake that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
     /// Its spool, where it differs from `telemetry.spool`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<At<RawOwnSpool>>,

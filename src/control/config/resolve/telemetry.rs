@@ -15,6 +15,7 @@ use super::Resolver;
 use crate::telemetry::{
     ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
 };
+use crate::tls::{self, ClientTlsSource};
 
 /// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
 const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
@@ -43,6 +44,7 @@ impl Resolver<'_> {
         // What is wrong with the shared part is told, whether somebody uses it or not.
         let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
         let section = section?;
+        let ca = section.ca.as_ref().and_then(|ca| self.collector_ca(ca));
         let connection = self.connection(section)?;
         if connection.is_plain() {
             self.report.warning(
@@ -50,7 +52,7 @@ impl Resolver<'_> {
                 "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
             );
         }
-        Some(InsightsSettings { connection, spool })
+        Some(InsightsSettings { connection, ca, spool })
     }
 
     fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {
@@ -68,6 +70,18 @@ impl Resolver<'_> {
                     Some(reference) => self.report.error(reference.at, error.to_string()),
                     None => self.report.missing(raw.at, "connection_string", error.to_string()),
                 }
+                None
+            }
+        }
+    }
+
+    /// The bundle that an exporter trusts. It is not kept: authorities are replaced while the gateway runs.
+    fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
+        let ca = Some(self.files.locate(raw));
+        match tls::client_config(&ClientTlsSource { ca: ca.clone(), ..ClientTlsSource::default() }) {
+            Ok(_) => ca,
+            Err(error) => {
+                self.report.error(raw.at, error.to_string());
                 None
             }
         }

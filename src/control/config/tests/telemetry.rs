@@ -40,6 +40,15 @@ fn the_connection_string_comes_from_the_section_or_else_from_azures_variables() 
 }
 
 #[test]
+fn a_bundle_that_cannot_be_read_is_told_at_once() {
+    let [told] = &told("  application_insights: { ca: none.pem }\n", &[KEY])[..] else {
+        panic!("one problem")
+    };
+    let expected = "c.yaml:5:31: telemetry.application_insights.ca: /nowhere/none.pem";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[test]
 fn a_spool_is_within_its_bounds() {
     let shared = "  spool: { mode: memory, size: 1KiB, age: 5s }\n";
     assert_eq!(
