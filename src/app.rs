@@ -2,7 +2,9 @@
 //!
 //! The only module that knows both planes.
 
+mod events;
 mod management;
+mod store;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,7 +25,9 @@ use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
-use management::{ManagementPlane, Serving};
+use events::Events;
+use management::{Around, ManagementPlane, Serving};
+use store::OpenStore;
 
 /// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
 pub struct Gateway {
@@ -85,7 +89,9 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let config = &loaded.config;
         let metrics = Metrics::new();
-        let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
+        let store = OpenStore::of(config).await?;
+        let spool_key = store.as_ref().map(|store| store.spool_key(config)).transpose()?.flatten();
+        let telemetry = Telemetry::start(&config.telemetry, spool_key.as_ref(), &metrics)?;
         let jwks = JwksRegistry::default();
         show_key_sets(&metrics, jwks.clone());
         let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
@@ -105,14 +111,16 @@ impl Gateway {
             management: None,
             observe: observe.as_ref().map(|(address, _)| *address),
         };
-        let management = match &config.management {
-            Some(settings) => {
-                let others = bound.addresses();
-                let started = ManagementPlane::start(config, settings, &publisher, &jwks, &others).await?;
+        let management = match (&config.management, store) {
+            (Some(settings), Some(store)) => {
+                let events = Events::new(telemetry.event_spools(), config.telemetry.privacy);
+                let (publisher, jwks, metrics) = (&publisher, &jwks, &metrics);
+                let around = Around { store, publisher, jwks, metrics, events, bound: &bound.addresses() };
+                let started = ManagementPlane::start(config, settings, around).await?;
                 bound.management = Some(started.address());
                 Some(started)
             }
-            None => None,
+            _ => None,
         };
         let limits = sockets.limits.clone();
         let lifecycle = Lifecycle::new();

@@ -24,12 +24,14 @@ use std::{fmt, io};
 
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
-pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
+pub use settings::{
+    Activity, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings, TelemetrySettings,
+};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
 use export::{Exporters, Output, Queue, Writer};
 use sink::Destination;
-use spool::SpoolError;
+use spool::{Spool, SpoolError, SpoolKey};
 
 /// The running telemetry: owns the thread that writes records. Dropped without [`shutdown`](Self::shutdown), it lets that
 /// thread finish by itself.
@@ -38,20 +40,54 @@ pub struct Telemetry {
     /// Closes when the writer thread has ended.
     writer: Option<Receiver<()>>,
     exporters: Exporters,
+    activity: Activity,
+}
+
+/// The spool of an exporter, for events of the activity log. Any number of threads may use it.
+#[derive(Clone)]
+pub struct EventSpool(Arc<Spool>);
+
+impl EventSpool {
+    /// The sequence of the last event that it took, in this process or an earlier one; `None`: it never took one.
+    #[must_use]
+    pub fn reached(&self) -> Option<u64> {
+        self.0.events_reached()
+    }
+
+    /// Takes events as lines of JSON, up to the one with the sequence `reached`; blocks on the disk. They count like
+    /// records. A kill in the midst of it has the next process take them once more.
+    pub fn append(&self, lines: &[u8], reached: u64) {
+        self.0.append_events(lines, reached);
+    }
 }
 
 impl Telemetry {
     /// Opens what the settings name and starts the writer thread and the exporters, which are tasks of the runtime that
     /// this is called on; with no file, standard output or exporter there is none, and records count as written. What
-    /// becomes of records shows in `metrics`.
+    /// becomes of records shows in `metrics`. `key` is the gateway's key for spools, if it has one.
     ///
     /// # Errors
     /// The record file, standard output or a spool cannot be opened, or there is no thread to be had.
-    pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
+    pub fn start(
+        settings: &TelemetrySettings,
+        key: Option<&SpoolKey>,
+        metrics: &Metrics,
+    ) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
-        let exporters = Exporters::start(settings, metrics)?;
-        Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
-            .map_err(StartError::Thread)
+        let exporters = Exporters::start(settings, key, metrics)?;
+        let mut started = Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
+            .map_err(StartError::Thread)?;
+        started.activity = settings.activity;
+        Ok(started)
+    }
+
+    /// Where events of the activity log are to go; none if the configuration wants them nowhere, or has no exporter.
+    #[must_use]
+    pub fn event_spools(&self) -> Vec<EventSpool> {
+        match self.activity {
+            Activity::Exported => self.exporters.spools().into_iter().map(EventSpool).collect(),
+            Activity::Kept => Vec::new(),
+        }
     }
 
     fn with_outputs(
@@ -64,7 +100,7 @@ impl Telemetry {
         if outputs.is_empty() && spools.is_empty() {
             let to = Destination::Nowhere;
             let sink = RecordSink { to, privacy, counts };
-            return Ok(Self { sink, writer: None, exporters });
+            return Ok(Self { sink, writer: None, exporters, activity: Activity::default() });
         }
         let queue = Arc::new(Queue::new());
         let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(&counts), outputs, spools };
@@ -74,7 +110,8 @@ impl Telemetry {
             writer.run();
         })?;
         let to = Destination::Writer(queue);
-        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended), exporters })
+        let sink = RecordSink { to, privacy, counts };
+        Ok(Self { sink, writer: Some(writer_ended), exporters, activity: Activity::default() })
     }
 
     /// Where workers leave their records.
@@ -203,7 +240,7 @@ mod tests {
     fn start(path: &Path) -> Telemetry {
         let settings =
             TelemetrySettings { record_file: Some(path.to_owned()), ..TelemetrySettings::default() };
-        Telemetry::start(&settings, &Metrics::new()).unwrap()
+        Telemetry::start(&settings, None, &Metrics::new()).unwrap()
     }
 
     fn record_of(telemetry: &Telemetry, status: u16) {
@@ -256,7 +293,7 @@ mod tests {
             record_file: Some("/nonexistent/records".into()),
             ..TelemetrySettings::default()
         };
-        let error = Telemetry::start(&settings, &Metrics::new()).err().unwrap().to_string();
+        let error = Telemetry::start(&settings, None, &Metrics::new()).err().unwrap().to_string();
         assert!(
             error.starts_with("telemetry.records.file.path: /nonexistent/records cannot be opened"),
             "{error}"

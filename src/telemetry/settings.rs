@@ -29,6 +29,26 @@ pub struct TelemetrySettings {
     pub insights: Option<InsightsSettings>,
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
     pub tracing: Option<Tracing>,
+    /// Whether events of the activity log go to the exporters as well.
+    pub activity: Activity,
+}
+
+impl TelemetrySettings {
+    /// Those of all exporters.
+    #[must_use]
+    pub fn spools(&self) -> Vec<&SpoolSettings> {
+        self.insights.iter().map(|insights| &insights.spool).collect()
+    }
+}
+
+/// Whether events of the activity log go to the exporters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// They do.
+    #[default]
+    Exported,
+    /// They stay in the store.
+    Kept,
 }
 
 /// Azure Application Insights.
@@ -53,6 +73,18 @@ pub struct SpoolSettings {
     pub size: u64,
     /// Records that wait longer are dropped.
     pub age: Duration,
+    /// Of what waits on the disk.
+    pub encryption: SpoolEncryption,
+}
+
+/// Whether what waits on the disk can be read by whoever has the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpoolEncryption {
+    /// Not encrypted.
+    #[default]
+    None,
+    /// Under a key that the store keeps with its secrets.
+    Store,
 }
 
 /// Where records wait for an exporter.
@@ -65,6 +97,17 @@ pub enum SpoolMode {
     WriteBehind,
     /// On the disk, synced before they count as spooled.
     WriteAhead,
+}
+
+impl SpoolEncryption {
+    /// As the configuration writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Store => "store",
+        }
+    }
 }
 
 impl SpoolMode {

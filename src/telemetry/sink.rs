@@ -390,7 +390,7 @@ mod tests {
             ..Default::default()
         };
         let metrics = crate::telemetry::Metrics::new();
-        let telemetry = Telemetry::start(&settings, &metrics).unwrap();
+        let telemetry = Telemetry::start(&settings, None, &metrics).unwrap();
         let service = metrics.service(&"iris".into(), crate::catalog::ComputeType::Aks);
         let worker = telemetry.sink().worker();
         let record = Record::sample();

@@ -33,6 +33,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         Privacy::High => "high",
     };
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
+    changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
@@ -75,6 +76,7 @@ fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut
     changes.compare(&field("path"), &old.path.display().to_string(), &new.path.display().to_string());
     changes.compare(&field("mode"), &old.mode.as_str(), &new.mode.as_str());
     changes.compare(&field("size"), &old.size, &new.size);
+    changes.compare(&field("encryption"), &old.encryption.as_str(), &new.encryption.as_str());
     changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
 }
 
@@ -174,7 +176,7 @@ mod tests {
         );
         let new = config(
             "runtime: {workers: 2}\nobserve: {address: 127.0.0.1:9}\nlog: {level: debug, format: json}\n\
-             telemetry: {privacy: high, records: {file: {path: /r}, stdout: true}, application_insights: {}}\nlisteners:\n\
+             telemetry: {privacy: high, activity: false, records: {file: {path: /r}, stdout: true}, application_insights: {}}\nlisteners:\n\
              - {name: one, address: 127.0.0.1:3, plaintext: true, max_connections: 5, idle_timeout: 1s}\n\
              - {name: three, address: 127.0.0.1:2, plaintext: true}\n",
         );
@@ -193,6 +195,7 @@ mod tests {
                 "telemetry.records.file.path changed from none to /r: restart to apply",
                 "telemetry.records.stdout changed from false to true: restart to apply",
                 "telemetry.privacy changed from standard to high: restart to apply",
+                "telemetry.activity changed: restart to apply",
                 "telemetry.application_insights changed: restart to apply",
             ]
         );

@@ -17,6 +17,8 @@ pub(in super::super) struct RawTelemetry {
     pub privacy: At<RawPrivacy>,
     /// One JSON object per call. Switching an output on or off needs a restart.
     pub records: At<RawRecords>,
+    /// Whether events of the activity log go to the exporters too (only with a management plane). A change needs a restart.
+    pub activity: At<RawActivity>,
     /// Where records wait for exporters; each has a spool of its own. A change needs a restart.
     pub spool: At<RawSpool>,
     /// Azure Application Insights. A change needs a restart.
@@ -25,6 +27,18 @@ pub(in super::super) struct RawTelemetry {
     /// An OpenTelemetry collector. No effect in this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,
+}
+
+/// Whether events of the activity log go to the exporters too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ExportActivity")]
+#[serde(transparent)]
+pub(in super::super) struct RawActivity(pub bool);
+
+impl Default for RawActivity {
+    fn default() -> Self {
+        Self(true)
+    }
 }
 
 /// How much of the caller a record holds.
@@ -78,6 +92,8 @@ pub(in super::super) struct RawSpool {
     pub size: Option<At<RawSize>>,
     /// Records that wait longer are dropped, 1m to 30d.
     pub age: At<RawDuration>,
+    /// Of what waits on the disk. The record file is never encrypted.
+    pub encryption: At<RawSpoolEncryption>,
 }
 
 impl Default for RawSpool {
@@ -87,6 +103,7 @@ impl Default for RawSpool {
             mode: At::default(),
             size: None,
             age: At::default_value(RawDuration::secs(48 * 3600)),
+            encryption: At::default(),
         }
     }
 }
@@ -108,6 +125,21 @@ pub(in super::super) struct RawOwnSpool {
     /// Records that wait longer are dropped, 1m to 30d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age: Option<At<RawDuration>>,
+    /// Of what waits on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<At<RawSpoolEncryption>>,
+}
+
+/// Whether what waits on the disk can be read by whoever has the disk.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SpoolEncryption")]
+#[serde(rename_all = "snake_case")]
+pub(in super::super) enum RawSpoolEncryption {
+    /// Not encrypted.
+    #[default]
+    None,
+    /// AES-256-GCM under a key that the store keeps with its secrets; needs the management plane and its store.
+    Store,
 }
 
 /// Where records wait, and how safe they are there.

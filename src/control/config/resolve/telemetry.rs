@@ -7,13 +7,15 @@ use secrecy::ExposeSecret;
 
 use super::super::decode::At;
 use super::super::raw::{
-    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
+    Raw, RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolEncryption,
+    RawSpoolMode, RawStoreKind, RawTelemetry,
 };
 use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
-    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
+    Activity, ConnectionString, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings,
+    TelemetrySettings,
 };
 use crate::tls::{self, ClientTlsSource};
 
@@ -26,7 +28,9 @@ const DEFAULT_DISK: u64 = 256 << 20;
 const DEFAULT_MEMORY: u64 = 32 << 20;
 
 impl Resolver<'_> {
-    pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
+    pub(super) fn telemetry(&mut self, all: &Raw) -> TelemetrySettings {
+        let raw = &all.telemetry;
+        self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
         TelemetrySettings {
             privacy: match raw.privacy.value {
@@ -37,6 +41,25 @@ impl Resolver<'_> {
             record_stdout: raw.records.stdout.value,
             insights: self.insights(raw),
             tracing: None,
+            activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
+        }
+    }
+
+    /// The key of an encrypted spool is in the store, which is open only under a management plane.
+    fn encryption_has_a_store(&mut self, raw: &Raw) {
+        let store = raw.store.as_ref().is_some_and(|store| store.kind.value != RawStoreKind::None);
+        if store && raw.management.is_some() {
+            return;
+        }
+        let own = raw.telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref());
+        let own = own.and_then(|spool| spool.encryption.as_ref());
+        for field in [Some(&raw.telemetry.spool.encryption), own].into_iter().flatten() {
+            if matches!(field.value, RawSpoolEncryption::Store) {
+                self.report.error(
+                    field.at,
+                    "needs the key that a store keeps, and none is opened; add management and store, or write none",
+                );
+            }
         }
     }
 
@@ -105,7 +128,11 @@ impl Resolver<'_> {
             None => DEFAULT_DISK,
         };
         let age = self.duration(own.age.as_ref().unwrap_or(&shared.age), SPOOL_AGES);
-        SpoolSettings { path, mode, size, age }
+        let encryption = match own.encryption.as_ref().unwrap_or(&shared.encryption).value {
+            RawSpoolEncryption::None => SpoolEncryption::None,
+            RawSpoolEncryption::Store => SpoolEncryption::Store,
+        };
+        SpoolSettings { path, mode, size, age, encryption }
     }
 
     fn record_file(&mut self, raw: &At<RawFile>) -> Option<PathBuf> {

@@ -79,6 +79,21 @@ fn an_exporters_own_spool_goes_before_the_shared_one_field_by_field() {
         mode: SpoolMode::Memory,
         size: 2 << 20,
         age: Duration::from_secs(3600),
+        encryption: SpoolEncryption::None,
     };
     assert_eq!(config.telemetry.insights.unwrap().spool, expected);
+}
+
+#[test]
+fn an_encrypted_spool_needs_the_store_of_a_management_plane() {
+    let shared = "  spool: { encryption: store }\n";
+    let own = "  application_insights: { spool: { encryption: store } }\n";
+    let needs =
+        "needs the key that a store keeps, and none is opened; add management and store, or write none";
+    assert_eq!(told(shared, &[]), [format!("c.yaml:5:24: telemetry.spool.encryption: {needs}")]);
+    assert_eq!(
+        told(own, &[KEY]),
+        [format!("c.yaml:5:48: telemetry.application_insights.spool.encryption: {needs}")]
+    );
+    assert_eq!(told("  spool: { encryption: none }\n  activity: false\n", &[]), [""; 0]);
 }

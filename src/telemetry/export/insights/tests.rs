@@ -23,7 +23,7 @@ use super::super::runner::Runner;
 use super::*;
 use crate::telemetry::record::Record;
 use crate::telemetry::spool::{Entry, EntryKind, ExporterCounts, Reading, Spool};
-use crate::telemetry::{Privacy, SpoolMode, SpoolSettings};
+use crate::telemetry::{Privacy, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
 
@@ -40,7 +40,8 @@ fn exporter(endpoint: &str) -> Insights {
 
 fn spool() -> SpoolSettings {
     let age = Duration::from_secs(3600);
-    SpoolSettings { path: "unused".into(), mode: SpoolMode::Memory, size: 1 << 20, age }
+    let (size, encryption) = (1 << 20, SpoolEncryption::None);
+    SpoolSettings { path: "unused".into(), mode: SpoolMode::Memory, size, age, encryption }
 }
 
 /// An ingestion server on loopback; it ends when dropped.
@@ -236,7 +237,7 @@ struct Running {
 impl Running {
     fn start(server: &Ingestion) -> Self {
         let counts = Arc::new(ExporterCounts::default());
-        let spool = Arc::new(Spool::open(NAME, &spool(), Arc::clone(&counts)).unwrap());
+        let spool = Arc::new(Spool::open(NAME, &spool(), None, Arc::clone(&counts)).unwrap());
         let closing = watch::Sender::new(false);
         let runner = Runner::new(server.exporter(), Arc::clone(&spool), closing.subscribe());
         Self { spool, counts, closing, task: tokio::spawn(runner.run()) }
