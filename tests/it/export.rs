@@ -1,6 +1,8 @@
 //! Exporters at the door: every record reaches the collector exactly once, whatever the collector does, no call notices,
 //! and the counts add up.
 
+mod ahead;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;

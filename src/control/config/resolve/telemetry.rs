@@ -13,7 +13,7 @@ use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
-    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
+    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings, WriteOrder,
 };
 
 /// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
@@ -27,6 +27,16 @@ const DEFAULT_MEMORY: u64 = 32 << 20;
 impl Resolver<'_> {
     pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
         let file = raw.records.file.as_ref();
+        let order = match raw.records.write_ahead.value {
+            true => WriteOrder::Ahead,
+            false => WriteOrder::Behind,
+        };
+        if order == WriteOrder::Ahead && file.is_none() && !raw.records.stdout.value {
+            self.report.warning(
+                raw.records.write_ahead.at,
+                "has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own",
+            );
+        }
         TelemetrySettings {
             privacy: match raw.privacy.value {
                 RawPrivacy::Standard => Privacy::Standard,
@@ -34,6 +44,7 @@ impl Resolver<'_> {
             },
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
+            record_order: order,
             insights: self.insights(raw),
         }
     }

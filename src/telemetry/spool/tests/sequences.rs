@@ -47,8 +47,8 @@ struct Notes {
     disk_refuses: bool,
 }
 
-fn run(steps: Vec<Step>, durability: Durability) {
-    let mut bench = Bench::new(Limits { durability, ..LIMITS });
+fn run(steps: Vec<Step>) {
+    let mut bench = Bench::new(LIMITS);
     let mut notes = Notes::default();
     for step in steps {
         match step {
@@ -136,11 +136,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn keeps_the_counts_and_the_order_whatever_happens(
-        steps in proptest::collection::vec(step(), 0..80),
-        synced in any::<bool>(),
-    ) {
-        run(steps, if synced { Durability::Synced } else { Durability::Written });
+    fn keeps_the_counts_and_the_order_whatever_happens(steps in proptest::collection::vec(step(), 0..80)) {
+        run(steps);
     }
 
     /// As long as no limit is met and no disk fails, whatever was appended is delivered, over any number of kills.
