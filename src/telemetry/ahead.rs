@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::export::{Batch, Output};
-use super::spool::Spool;
+use super::spool::{EntryKind, Spool};
 
 /// Between two syncs of the record file.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ impl Ahead {
     /// Writes the lines everywhere; returns how many of their records every output has whole.
     pub(super) fn write(&self, lines: &Batch) -> u64 {
         let written = self.outputs.iter().map(|output| lock(output).write(lines)).min();
-        self.spools.iter().for_each(|spool| spool.append(lines.lines()));
+        self.spools.iter().for_each(|spool| spool.append(EntryKind::Record, lines.lines()));
         written.unwrap_or_else(|| lines.records())
     }
 

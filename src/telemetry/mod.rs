@@ -100,7 +100,7 @@ impl Telemetry {
     }
 
     /// Writes all that was handed over and makes it durable, and lets the exporters deliver what they can; blocks up to
-    /// `within`. To be called when the workers have ended: what they hand over from now on is dropped, and counted. What
+    /// `within`, and for the last sync of what is written ahead. To be called when the workers have ended: what they hand over from now on is dropped, and counted. What
     /// exporters have not delivered stays in their spools for the next process, but for those in memory.
     ///
     /// # Errors

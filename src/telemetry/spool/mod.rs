@@ -13,6 +13,7 @@
 
 mod counts;
 mod cursor;
+mod entry;
 mod folder;
 mod frame;
 mod log;
@@ -28,7 +29,7 @@ use std::{fmt, io};
 use tokio::sync::Notify;
 
 pub use counts::{ExporterCounts, Reading};
-pub(super) use log::Lines;
+pub(super) use entry::{Entries, Entry, EntryKind};
 
 use super::settings::{SpoolMode, SpoolSettings};
 use folder::{DiskFolder, Folder};
@@ -53,7 +54,7 @@ pub(super) struct BatchSize {
 #[derive(Debug)]
 pub(super) enum Took {
     /// It is in hand until it is settled.
-    Batch(Lines),
+    Batch(Entries),
     /// Something has changed: try again.
     Again,
     /// The disk cannot be read just now.
@@ -103,12 +104,13 @@ impl Spool {
         self.mode
     }
 
-    /// Takes whole lines; blocks until the system has them, not on the disk's sync. Any thread may.
-    pub(super) fn append(&self, lines: &[u8]) {
+    /// Takes whole lines, all of one kind; blocks until the system has them, not on the disk's sync. Any number of threads
+    /// may do so: what each brings stays together.
+    pub(super) fn append(&self, kind: EntryKind, lines: &[u8]) {
         let now = SystemTime::now();
         let is_enough = {
             let mut log = self.log();
-            log.append(lines, now);
+            log.append(kind, lines, now);
             let is_enough = log.waiting() >= self.wanted.load(Relaxed);
             if is_enough {
                 self.wanted.store(NONE_WANTED, Relaxed);

@@ -211,6 +211,26 @@ async fn a_full_disk_fails_no_call_and_each_record_counts_as_dropped() {
     assert_eq!(gateway.metric("scoregate_records_accepted_total").await, 10.0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_the_file_has_no_room_for_is_delivered_and_counts_as_dropped_once() {
+    let upstream = Upstream::echo().await;
+    let (collector, server) = Collector::start(&[]).await;
+    for mode in ["write_behind", "write_ahead"] {
+        let spool = format!("{{ path: spool, mode: {mode} }}");
+        let config = exporting(&service("iris", upstream.address, ""), &spool).replace(
+            "records: { file: { path: records.jsonl",
+            "records: { write_ahead: true, file: { path: /dev/full",
+        );
+        let before = collector.taken().len();
+        let gateway = Gateway::start_with(&config, &[("insights", &connection_string(&server))]).await;
+        score(&gateway, 20).await;
+        assert_eq!(until_settled(&gateway, 20).await, [20.0, 20.0, 0.0, 0.0]);
+        assert_eq!(collector.taken().len() - before, 20);
+        gateway.until_metric("scoregate_records_total{outcome=\"dropped\"}", 20.0).await;
+        assert_eq!(gateway.metric("scoregate_records_total{outcome=\"written\"}").await, 0.0);
+    }
+}
+
 /// Clients that call without a pause until the gateway is gone, and what they got whole: the ids of the answers.
 struct Witnesses {
     ids: Arc<Mutex<Vec<String>>>,

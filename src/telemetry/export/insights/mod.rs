@@ -3,6 +3,7 @@
 
 mod connection;
 mod envelope;
+mod event;
 mod line;
 mod redirect;
 mod reply;
@@ -19,7 +20,7 @@ pub use connection::{ConnectionError, ConnectionString};
 
 use super::exporter::{Again, Exporter, Outcome, Untranslatable};
 use super::http::HttpClient;
-use crate::telemetry::spool::BatchSize;
+use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
 use envelope::Envelopes;
 
 /// As in the configuration.
@@ -82,8 +83,11 @@ impl Exporter for Insights {
         BATCH
     }
 
-    fn translate(&self, line: &[u8]) -> Result<Vec<u8>, Untranslatable> {
-        self.envelopes.translate(line)
+    fn translate(&self, entry: Entry<'_>) -> Result<Vec<u8>, Untranslatable> {
+        match entry.kind {
+            EntryKind::Record => self.envelopes.translate(entry.line),
+            EntryKind::Event => event::translate(&self.envelopes, entry.line),
+        }
     }
 
     async fn send(&mut self, items: &[Vec<u8>]) -> Outcome {
