@@ -25,6 +25,8 @@ pub struct TelemetrySettings {
     pub record_file: Option<PathBuf>,
     /// JSON lines on standard output.
     pub record_stdout: bool,
+    /// When file and standard output get a record.
+    pub record_order: WriteOrder,
     /// Azure Application Insights.
     pub insights: Option<InsightsSettings>,
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
@@ -49,6 +51,16 @@ pub enum Activity {
     Exported,
     /// They stay in the store.
     Kept,
+}
+
+/// When a record is written, seen from its call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteOrder {
+    /// Within some 20 ms after the answer; a disk that is slow slows no call.
+    #[default]
+    Behind,
+    /// Before the last byte of the answer is handed over: a killed process takes no record of a call that is over.
+    Ahead,
 }
 
 /// Azure Application Insights.
@@ -95,7 +107,7 @@ pub enum SpoolMode {
     /// On the disk, synced once a second.
     #[default]
     WriteBehind,
-    /// On the disk, synced before they count as spooled.
+    /// The same, and written before the last byte of a call's answer is handed over.
     WriteAhead,
 }
 

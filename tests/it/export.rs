@@ -2,6 +2,7 @@
 //! and the counts add up.
 
 mod activity;
+mod ahead;
 mod encryption;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -15,7 +15,7 @@ use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
     Activity, ConnectionString, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings,
-    TelemetrySettings,
+    TelemetrySettings, WriteOrder,
 };
 use crate::tls::{self, ClientTlsSource};
 
@@ -32,6 +32,16 @@ impl Resolver<'_> {
         let raw = &all.telemetry;
         self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
+        let order = match raw.records.write_ahead.value {
+            true => WriteOrder::Ahead,
+            false => WriteOrder::Behind,
+        };
+        if order == WriteOrder::Ahead && file.is_none() && !raw.records.stdout.value {
+            self.report.warning(
+                raw.records.write_ahead.at,
+                "has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own",
+            );
+        }
         TelemetrySettings {
             privacy: match raw.privacy.value {
                 RawPrivacy::Standard => Privacy::Standard,
@@ -39,6 +49,7 @@ impl Resolver<'_> {
             },
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
+            record_order: order,
             insights: self.insights(raw),
             tracing: None,
             activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },

@@ -69,6 +69,18 @@ fn a_spool_is_within_its_bounds() {
 }
 
 #[test]
+fn writing_ahead_wants_something_to_write_to() {
+    let told_of = |records: &str| told(&format!("  records: {{ {records} }}\n"), &[]);
+    assert_eq!(told_of("stdout: true, write_ahead: true"), [""; 0]);
+    assert_eq!(
+        told_of("write_ahead: true"),
+        [
+            "c.yaml:5:27: warning: telemetry.records.write_ahead: has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own"
+        ]
+    );
+}
+
+#[test]
 fn an_exporters_own_spool_goes_before_the_shared_one_field_by_field() {
     let telemetry = "  spool: { path: /shared, size: 2MiB, age: 1h }\n  application_insights: { spool: { path: /own, mode: memory } }\n";
     let text = format!("{HEAD}{SERVICE}telemetry:\n{telemetry}");
