@@ -6,6 +6,7 @@
 //! by `/metrics`.
 
 mod counter;
+mod disclosure;
 mod encode;
 mod export;
 pub mod metrics;
@@ -22,6 +23,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
@@ -50,20 +52,20 @@ impl Telemetry {
     pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, metrics)?;
-        Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
-            .map_err(StartError::Thread)
+        let disclosure = Disclosure::new(settings.privacy, settings.masked.clone());
+        Self::with_outputs(outputs, exporters, disclosure, metrics.records()).map_err(StartError::Thread)
     }
 
     fn with_outputs(
         outputs: Vec<Output>,
         exporters: Exporters,
-        privacy: Privacy,
+        disclosure: Disclosure,
         counts: Arc<RecordCounts>,
     ) -> io::Result<Self> {
         let spools = exporters.spools();
         if outputs.is_empty() && spools.is_empty() {
             let to = Destination::Nowhere;
-            let sink = RecordSink { to, privacy, counts };
+            let sink = RecordSink { to, disclosure, counts };
             return Ok(Self { sink, writer: None, exporters });
         }
         let queue = Arc::new(Queue::new());
@@ -74,13 +76,19 @@ impl Telemetry {
             writer.run();
         })?;
         let to = Destination::Writer(queue);
-        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended), exporters })
+        Ok(Self { sink: RecordSink { to, disclosure, counts }, writer: Some(writer_ended), exporters })
     }
 
     /// Where workers leave their records.
     #[must_use]
     pub fn sink(&self) -> RecordSink {
         self.sink.clone()
+    }
+
+    /// What is told of calls.
+    #[must_use]
+    pub fn disclosure(&self) -> Disclosure {
+        self.sink.disclosure.clone()
     }
 
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not

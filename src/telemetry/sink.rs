@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::counter::Spread;
+use super::disclosure::Disclosure;
 use super::export::{Batch, Queue};
 use super::record::Record;
-use super::settings::Privacy;
 
 /// A worker's buffer is handed over once it holds this much.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
@@ -26,7 +26,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct RecordSink {
     pub(super) to: Destination,
-    pub(super) privacy: Privacy,
+    pub(super) disclosure: Disclosure,
     pub(super) counts: Arc<RecordCounts>,
 }
 
@@ -78,7 +78,7 @@ impl WorkerSink {
         }
         let (first, filled) = {
             let mut open = open.borrow_mut();
-            open.append(|line| record.encode(sink.privacy, line));
+            open.append(|line| record.write_line(&sink.disclosure, line));
             (open.records() == 1, open.len() >= BATCH_BYTES)
         };
         sink.counts.accepted.add(1);
@@ -184,8 +184,8 @@ impl Default for RecordCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Telemetry;
     use crate::telemetry::export::{Output, Tail, Target};
+    use crate::telemetry::{MaskedNames, Privacy, Telemetry};
     use std::io::{self, Write};
     use std::sync::{Condvar, Mutex};
 
@@ -253,7 +253,7 @@ mod tests {
         let telemetry = Telemetry::with_outputs(
             outputs.collect(),
             crate::telemetry::export::Exporters::none(),
-            Privacy::Standard,
+            Disclosure::new(Privacy::Standard, MaskedNames::default()),
             Arc::clone(&counts),
         );
         (telemetry.unwrap(), counts)
@@ -395,6 +395,7 @@ mod tests {
         let worker = telemetry.sink().worker();
         let record = Record::sample();
         let mut out = Vec::new();
+        let disclosure = Disclosure::new(Privacy::Standard, MaskedNames::default());
         let time = |name: &str, step: &mut dyn FnMut()| {
             let start = cpu_nanoseconds("/proc/thread-self/schedstat");
             (0..TIMES).for_each(|_| step());
@@ -403,7 +404,7 @@ mod tests {
         };
         time("encode", &mut || {
             out.clear();
-            record.encode(Privacy::Standard, &mut out);
+            record.write_line(&disclosure, &mut out);
         });
         time("start and observe", &mut || {
             let _in_flight = service.start();

@@ -13,7 +13,7 @@ use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
-    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
+    ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
 };
 
 /// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
@@ -32,11 +32,22 @@ impl Resolver<'_> {
                 RawPrivacy::Standard => Privacy::Standard,
                 RawPrivacy::High => Privacy::High,
             },
+            masked: self.masked(&raw.mask_query),
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
             insights: self.insights(raw),
             tracing: None,
         }
+    }
+
+    fn masked(&mut self, raw: &[At<String>]) -> MaskedNames {
+        let mut masked = MaskedNames::default();
+        for name in raw {
+            if let Err(why) = masked.add(&name.value) {
+                self.report.error(name.at, why);
+            }
+        }
+        masked
     }
 
     fn insights(&mut self, raw: &RawTelemetry) -> Option<InsightsSettings> {
