@@ -133,7 +133,8 @@ impl Gateway {
         };
         let workers = plane.start(sockets.per_worker)?;
         let reloader = Reloader::new(source, loaded, Arc::clone(&publisher), Arc::clone(&metrics))
-            .with_management(management.as_ref().map(ManagementPlane::tls));
+            .with_management(management.as_ref().map(ManagementPlane::tls))
+            .with_disclosure(telemetry.disclosure());
         let reloader = Arc::new(reloader);
 
         lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod counter;
+mod disclosure;
 mod encode;
 mod export;
 pub mod metrics;
@@ -23,6 +24,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{
@@ -79,7 +81,8 @@ impl Telemetry {
     ) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, key, metrics)?;
-        let mut started = Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
+        let disclosure = Disclosure::new(settings.privacy, settings.masked.clone());
+        let mut started = Self::with_outputs(outputs, exporters, disclosure, metrics.records())
             .map_err(StartError::Thread)?;
         started.activity = settings.activity;
         if let Some(ahead) = started.sink.to.ahead() {
@@ -100,7 +103,7 @@ impl Telemetry {
     fn with_outputs(
         outputs: Outputs,
         exporters: Exporters,
-        privacy: Privacy,
+        disclosure: Disclosure,
         counts: Arc<RecordCounts>,
     ) -> io::Result<Self> {
         let (outputs, outputs_ahead) = match outputs.order {
@@ -115,7 +118,7 @@ impl Telemetry {
             (None, Some(queue)) => Destination::Writer(queue),
             (None, None) => Destination::Nowhere,
         };
-        let sink = RecordSink { to, privacy, counts };
+        let sink = RecordSink { to, disclosure, counts };
         Ok(Self { sink, writer, exporters, activity: Activity::default() })
     }
 
@@ -123,6 +126,12 @@ impl Telemetry {
     #[must_use]
     pub fn sink(&self) -> RecordSink {
         self.sink.clone()
+    }
+
+    /// What is told of calls.
+    #[must_use]
+    pub fn disclosure(&self) -> Disclosure {
+        self.sink.disclosure.clone()
     }
 
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not

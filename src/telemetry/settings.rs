@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::disclosure::MaskedNames;
 use super::export::insights::ConnectionString;
 use super::trace::Tracing;
 
@@ -21,6 +22,8 @@ pub enum Privacy {
 pub struct TelemetrySettings {
     /// How much of the caller a record holds.
     pub privacy: Privacy,
+    /// Query parameters that are masked beside those that everybody knows. May change while running.
+    pub masked: MaskedNames,
     /// JSON lines appended to this file.
     pub record_file: Option<PathBuf>,
     /// JSON lines on standard output.

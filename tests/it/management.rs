@@ -2,7 +2,7 @@
 
 mod bodies;
 mod catalogue;
-mod client;
+pub mod client;
 mod commands;
 mod credentials;
 mod delivery;

@@ -15,6 +15,9 @@ use super::unbuilt::RawOtlp;
 pub(in super::super) struct RawTelemetry {
     /// How much of the caller a record holds.
     pub privacy: At<RawPrivacy>,
+    /// Query parameters whose values are masked in records, beside those that are always (such as `code`, `key`, `token`, `sig`,
+    /// `api_key`). Compared without regard to case, `-` and `_`, percent-encoded or not. At most 64 names of 64 bytes.
+    pub mask_query: Vec<At<String>>,
     /// One JSON object per call. Switching an output on or off, or `write_ahead`, needs a restart.
     pub records: At<RawRecords>,
     /// Whether events of the activity log go to the exporters too (only with a management plane). A change needs a restart.

@@ -14,8 +14,8 @@ use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
-    Activity, ConnectionString, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings,
-    TelemetrySettings, WriteOrder,
+    Activity, ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolEncryption, SpoolMode,
+    SpoolSettings, TelemetrySettings, WriteOrder,
 };
 use crate::tls::{self, ClientTlsSource};
 
@@ -47,6 +47,7 @@ impl Resolver<'_> {
                 RawPrivacy::Standard => Privacy::Standard,
                 RawPrivacy::High => Privacy::High,
             },
+            masked: self.masked(&raw.mask_query),
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
             record_order: order,
@@ -72,6 +73,16 @@ impl Resolver<'_> {
                 );
             }
         }
+    }
+
+    fn masked(&mut self, raw: &[At<String>]) -> MaskedNames {
+        let mut masked = MaskedNames::default();
+        for name in raw {
+            if let Err(why) = masked.add(&name.value) {
+                self.report.error(name.at, why);
+            }
+        }
+        masked
     }
 
     fn insights(&mut self, raw: &RawTelemetry) -> Option<InsightsSettings> {

@@ -109,3 +109,31 @@ fn an_encrypted_spool_needs_the_store_of_a_management_plane() {
     );
     assert_eq!(told("  spool: { encryption: none }\n  activity: false\n", &[]), [""; 0]);
 }
+
+#[test]
+fn masked_parameters_are_names_and_not_too_many() {
+    let many: Vec<_> = (0..65).map(|number| format!("n{number:02}")).collect();
+    let long = "n".repeat(65);
+    for (names, problems) in [
+        ("[]".to_owned(), vec![]),
+        ("[patient_id, $sig, x-y.z]".to_owned(), vec![]),
+        (
+            "[a=b, '-', '']".to_owned(),
+            vec![
+                "c.yaml:5:16: telemetry.mask_query[0]: has a character that is none of a name; write it decoded, in printable ASCII without spaces and & ; = % + # ?",
+                "c.yaml:5:21: telemetry.mask_query[1]: has no letter; - and _ do not count when names are compared",
+                "c.yaml:5:26: telemetry.mask_query[2]: has no letter; - and _ do not count when names are compared",
+            ],
+        ),
+        (
+            format!("[{long}]"),
+            vec!["c.yaml:5:16: telemetry.mask_query[0]: has 65 bytes; allowed are 1 to 64"],
+        ),
+        (
+            format!("[{}]", many.join(",")),
+            vec!["c.yaml:5:272: telemetry.mask_query[64]: is one too many; allowed are 64 names"],
+        ),
+    ] {
+        assert_eq!(told(&format!("  mask_query: {names}\n"), &[]), problems, "{names}");
+    }
+}
