@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
 use crate::control::config::{Config, KeyReference, ManagementSettings, StoreSettings};
-use crate::control::{Publisher, StoreHealth};
+use crate::control::{self, Publisher, StoreHealth};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
@@ -25,7 +25,7 @@ use crate::store::seal::EnvelopeSealer;
 use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::StoreState;
+use crate::telemetry::metrics::{MANAGEMENT_LISTENER, StoreState};
 use crate::telemetry::reader::RecordLog;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
@@ -101,6 +101,7 @@ impl ManagementPlane {
     /// Serves until the drain is over.
     pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> Serving {
         let Self { operations, listener, tls, health, .. } = self;
+        control::show_certificates(&metrics, MANAGEMENT_LISTENER, Some(&tls.load()));
         let router = management::routes(Arc::clone(&operations));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
         let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
