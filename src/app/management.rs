@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
 use crate::control::config::{Config, ManagementSettings};
-use crate::control::{Publisher, StoreHealth};
+use crate::control::{self, Publisher, StoreHealth};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
 use crate::proxy::{ServiceChanges, ServiceSettings};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{DestinationStats, StoreState};
+use crate::telemetry::metrics::{DestinationStats, MANAGEMENT_LISTENER, StoreState};
 use crate::telemetry::reader::RecordLog;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
@@ -112,6 +112,7 @@ impl ManagementPlane {
     /// Serves until the drain is over.
     pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> Serving {
         let Self { operations, listener, tls, health, events, .. } = self;
+        control::show_certificates(&metrics, MANAGEMENT_LISTENER, Some(&tls.load()));
         let router = management::routes(Arc::clone(&operations));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
         lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations)));
