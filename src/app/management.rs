@@ -16,15 +16,16 @@ use tokio::task::JoinHandle;
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
 use crate::control::config::{Config, KeyReference, ManagementSettings, StoreSettings};
-use crate::control::{Publisher, StoreHealth};
+use crate::control::{Publisher, StoreHealth, keep_history};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
-use crate::proxy::{ServiceChanges, ServiceSettings};
+use crate::proxy::{ServiceChanges, ServiceSettings, Snapshot};
 use crate::store::seal::EnvelopeSealer;
 use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
 use crate::store::{EmbeddedStore, Store};
 use crate::telemetry::Metrics;
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::StoreState;
 use crate::telemetry::reader::RecordLog;
 use crate::tls::{self, ServerTls};
@@ -44,6 +45,8 @@ pub(super) struct ManagementPlane {
     operations: Arc<Operations>,
     listener: TcpListener,
     address: SocketAddr,
+    history: Arc<History>,
+    published: Arc<ArcSwap<Snapshot>>,
     tls: Arc<ArcSwap<ServerTls>>,
     health: StoreHealth,
 }
@@ -70,6 +73,7 @@ impl ManagementPlane {
         let policy = &settings.address_policy;
         let policy = AddressPolicy::new(own).with_networks(policy.allow.clone(), policy.deny.clone());
         let told = told(config, settings, Arc::new(credentials), policy, bound);
+        let history = Arc::clone(&told.history);
         let (store, data_plane) = (settings.store.clone(), Published(Arc::clone(publisher)));
         // Reads the whole file.
         let opened = tokio::task::spawn_blocking(move || open(&store, data_plane, told));
@@ -78,6 +82,8 @@ impl ManagementPlane {
             operations: Arc::new(operations),
             listener,
             address,
+            history,
+            published: publisher.published(),
             tls: Arc::new(ArcSwap::from_pointee(tls)),
             health: StoreHealth::default(),
         })
@@ -100,8 +106,9 @@ impl ManagementPlane {
 
     /// Serves until the drain is over.
     pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> Serving {
-        let Self { operations, listener, tls, health, .. } = self;
+        let Self { operations, listener, history, published, tls, health, .. } = self;
         let router = management::routes(Arc::clone(&operations));
+        lifecycle::spawn("history", keep_history(history, Arc::clone(&metrics), published));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
         let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
         Serving { operations, port }
@@ -171,6 +178,7 @@ fn told(
         activity_retention: settings.activity_retention,
         bootstrap_token: settings.bootstrap_token.clone(),
         credentials,
+        history: Arc::default(),
         records: config.telemetry.record_file.clone().map(RecordLog::new),
         backup_folder: Some(settings.store.path.clone()),
     }

@@ -2,6 +2,7 @@
 
 mod build;
 pub mod config;
+mod history;
 mod limits;
 mod names;
 mod observe;
@@ -11,6 +12,7 @@ mod reload;
 mod topology;
 mod watch;
 
+pub use history::keep_history;
 pub use limits::read_limits;
 pub use names::{LookUp, Resolver, SystemResolver, run as resolve_names};
 pub use observe::{Observe, StoreHealth, bind as bind_observe};

@@ -8,6 +8,7 @@
 mod counter;
 mod encode;
 mod export;
+pub mod history;
 pub mod metrics;
 pub mod reader;
 pub mod record;

@@ -17,6 +17,7 @@ mod replicas;
 mod service;
 mod services;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -30,8 +31,11 @@ pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use replicas::ReplicaReading;
-pub use service::{InFlight, InTunnel, ServiceMetrics};
+pub use service::{InFlight, InTunnel, ServiceMetrics, ServiceReading};
 pub use services::MAX_SERVICES;
+
+pub(super) use histogram::{BOUNDS_SECONDS, BUCKETS};
+pub(super) use service::{CallKind, Code};
 
 use super::sink::RecordCounts;
 use super::spool::ExporterCounts;
@@ -106,6 +110,20 @@ impl Metrics {
     #[must_use]
     pub fn unrouted(&self) -> &Arc<ServiceMetrics> {
         &self.counted.unrouted
+    }
+
+    /// What each service has counted until now, by name, whatever its compute types were. Those past [`MAX_SERVICES`], which
+    /// are counted together, are left out.
+    #[must_use]
+    pub fn read_services(&self) -> HashMap<Arc<str>, ServiceReading> {
+        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).all();
+        let mut readings: HashMap<_, ServiceReading> = HashMap::new();
+        for service in &services {
+            if let Some(name) = service.name() {
+                service.read(readings.entry(Arc::clone(name)).or_default());
+            }
+        }
+        readings
     }
 
     /// Counts a request whose head could not be read.
