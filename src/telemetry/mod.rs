@@ -7,6 +7,7 @@
 
 mod ahead;
 mod counter;
+mod disclosure;
 mod encode;
 mod export;
 pub mod metrics;
@@ -15,6 +16,7 @@ pub mod record;
 mod settings;
 mod sink;
 pub mod spool;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,16 +24,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
-pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings, WriteOrder};
+pub use settings::{
+    Activity, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings, TelemetrySettings, WriteOrder,
+};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
 use crate::lifecycle;
 use ahead::Ahead;
 use export::{Exporters, Output, Queue, Writer};
 use sink::Destination;
-use spool::{Spool, SpoolError};
+use spool::{Spool, SpoolError, SpoolKey};
 
 /// The running telemetry: owns the thread that writes records. Dropped without [`shutdown`](Self::shutdown), it lets that
 /// thread finish by itself.
@@ -40,30 +45,65 @@ pub struct Telemetry {
     /// Closes when the writer thread has ended.
     writer: Option<Receiver<()>>,
     exporters: Exporters,
+    activity: Activity,
+}
+
+/// The spool of an exporter, for events of the activity log. Any number of threads may use it.
+#[derive(Clone)]
+pub struct EventSpool(Arc<Spool>);
+
+impl EventSpool {
+    /// The sequence of the last event that it took, in this process or an earlier one; `None`: it never took one.
+    #[must_use]
+    pub fn reached(&self) -> Option<u64> {
+        self.0.events_reached()
+    }
+
+    /// Takes events as lines of JSON, up to the one with the sequence `reached`; blocks on the disk. They count like
+    /// records. A kill in the midst of it has the next process take them once more.
+    pub fn append(&self, lines: &[u8], reached: u64) {
+        self.0.append_events(lines, reached);
+    }
 }
 
 impl Telemetry {
     /// Opens what the settings name and starts the writer thread and the exporters, which are tasks of the runtime that
     /// this is called on; with nothing for it to do there is no such thread. Without a file, standard output or exporter
-    /// records count as written. What becomes of records shows in `metrics`.
+    /// records count as written. What becomes of records shows in `metrics`. `key` is the gateway's key for spools, if it
+    /// has one.
     ///
     /// # Errors
     /// The record file, standard output or a spool cannot be opened, or there is no thread to be had.
-    pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
+    pub fn start(
+        settings: &TelemetrySettings,
+        key: Option<&SpoolKey>,
+        metrics: &Metrics,
+    ) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
-        let exporters = Exporters::start(settings, metrics)?;
-        let telemetry = Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
+        let exporters = Exporters::start(settings, key, metrics)?;
+        let disclosure = Disclosure::new(settings.privacy, settings.masked.clone());
+        let mut started = Self::with_outputs(outputs, exporters, disclosure, metrics.records())
             .map_err(StartError::Thread)?;
-        if let Some(ahead) = telemetry.sink.to.ahead() {
+        started.activity = settings.activity;
+        if let Some(ahead) = started.sink.to.ahead() {
             lifecycle::spawn("records", ahead::sync_in_time(Arc::downgrade(ahead)));
         }
-        Ok(telemetry)
+        Ok(started)
+    }
+
+    /// Where events of the activity log are to go; none if the configuration wants them nowhere, or has no exporter.
+    #[must_use]
+    pub fn event_spools(&self) -> Vec<EventSpool> {
+        match self.activity {
+            Activity::Exported => self.exporters.spools().into_iter().map(EventSpool).collect(),
+            Activity::Kept => Vec::new(),
+        }
     }
 
     fn with_outputs(
         outputs: Outputs,
         exporters: Exporters,
-        privacy: Privacy,
+        disclosure: Disclosure,
         counts: Arc<RecordCounts>,
     ) -> io::Result<Self> {
         let (outputs, outputs_ahead) = match outputs.order {
@@ -78,13 +118,20 @@ impl Telemetry {
             (None, Some(queue)) => Destination::Writer(queue),
             (None, None) => Destination::Nowhere,
         };
-        Ok(Self { sink: RecordSink { to, privacy, counts }, writer, exporters })
+        let sink = RecordSink { to, disclosure, counts };
+        Ok(Self { sink, writer, exporters, activity: Activity::default() })
     }
 
     /// Where workers leave their records.
     #[must_use]
     pub fn sink(&self) -> RecordSink {
         self.sink.clone()
+    }
+
+    /// What is told of calls.
+    #[must_use]
+    pub fn disclosure(&self) -> Disclosure {
+        self.sink.disclosure.clone()
     }
 
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not
@@ -239,7 +286,7 @@ mod tests {
     fn start(path: &Path) -> Telemetry {
         let settings =
             TelemetrySettings { record_file: Some(path.to_owned()), ..TelemetrySettings::default() };
-        Telemetry::start(&settings, &Metrics::new()).unwrap()
+        Telemetry::start(&settings, None, &Metrics::new()).unwrap()
     }
 
     fn record_of(telemetry: &Telemetry, status: u16) {
@@ -282,7 +329,7 @@ mod tests {
             record_order: WriteOrder::Ahead,
             ..TelemetrySettings::default()
         };
-        let telemetry = Telemetry::start(&settings, &Metrics::new()).unwrap();
+        let telemetry = Telemetry::start(&settings, None, &Metrics::new()).unwrap();
         record_of(&telemetry, 201);
         fs::rename(&path, &old).unwrap();
         telemetry.reopen();
@@ -314,7 +361,7 @@ mod tests {
             record_file: Some("/nonexistent/records".into()),
             ..TelemetrySettings::default()
         };
-        let error = Telemetry::start(&settings, &Metrics::new()).err().unwrap().to_string();
+        let error = Telemetry::start(&settings, None, &Metrics::new()).err().unwrap().to_string();
         assert!(
             error.starts_with("telemetry.records.file.path: /nonexistent/records cannot be opened"),
             "{error}"

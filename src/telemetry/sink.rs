@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 
 use super::ahead::Ahead;
 use super::counter::Spread;
+use super::disclosure::Disclosure;
 use super::export::{Batch, Queue};
 use super::record::Record;
-use super::settings::Privacy;
 
 /// A worker's buffer is handed over once it holds this much.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
@@ -27,7 +27,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct RecordSink {
     pub(super) to: Destination,
-    pub(super) privacy: Privacy,
+    pub(super) disclosure: Disclosure,
     pub(super) counts: Arc<RecordCounts>,
 }
 
@@ -95,10 +95,10 @@ struct Buffer {
 impl WorkerSink {
     /// Takes one record. Never waits, but for the system to take what is written ahead.
     pub fn write(&self, record: &Record) {
-        let RecordSink { to, privacy, counts } = &self.0.sink;
+        let RecordSink { to, disclosure, counts } = &self.0.sink;
         match to {
             Destination::Writer(_) => {
-                self.0.queue(|open| open.append(|line| record.encode(*privacy, line)));
+                self.0.queue(|open| open.append(|line| record.write_line(disclosure, line)));
             }
             Destination::Ahead { ahead, .. } => self.0.write_ahead(record, ahead),
             Destination::Nowhere => {
@@ -149,10 +149,10 @@ impl Buffer {
     }
 
     fn write_ahead(&self, record: &Record, ahead: &Ahead) {
-        let RecordSink { to, privacy, counts } = &self.sink;
+        let RecordSink { to, disclosure, counts } = &self.sink;
         let line = &mut *self.line.borrow_mut();
         line.clear();
-        line.append(|out| record.encode(*privacy, out));
+        line.append(|out| record.write_line(disclosure, out));
         let is_written = ahead.write(line) == line.records();
         if to.queue().is_some() {
             return self.queue(|open| {
@@ -247,7 +247,7 @@ impl Default for RecordCounts {
 mod tests {
     use super::*;
     use crate::telemetry::export::{Output, Tail, Target};
-    use crate::telemetry::{Outputs, Telemetry, WriteOrder};
+    use crate::telemetry::{MaskedNames, Outputs, Privacy, Telemetry, WriteOrder};
     use std::io::{self, Write};
     use std::sync::{Condvar, Mutex};
 
@@ -319,7 +319,7 @@ mod tests {
         let telemetry = Telemetry::with_outputs(
             Outputs { all: gates.iter().map(output).collect(), order },
             crate::telemetry::export::Exporters::none(),
-            Privacy::Standard,
+            Disclosure::new(Privacy::Standard, MaskedNames::default()),
             Arc::clone(&counts),
         );
         (telemetry.unwrap(), counts)
@@ -499,11 +499,12 @@ mod tests {
             ..Default::default()
         };
         let metrics = crate::telemetry::Metrics::new();
-        let telemetry = Telemetry::start(&settings, &metrics).unwrap();
+        let telemetry = Telemetry::start(&settings, None, &metrics).unwrap();
         let service = metrics.service(&"iris".into(), crate::catalog::ComputeType::Aks);
         let worker = telemetry.sink().worker();
         let record = Record::sample();
         let mut out = Vec::new();
+        let disclosure = Disclosure::new(Privacy::Standard, MaskedNames::default());
         let time = |name: &str, step: &mut dyn FnMut()| {
             let start = cpu_nanoseconds("/proc/thread-self/schedstat");
             (0..TIMES).for_each(|_| step());
@@ -512,7 +513,7 @@ mod tests {
         };
         time("encode", &mut || {
             out.clear();
-            record.encode(Privacy::Standard, &mut out);
+            record.write_line(&disclosure, &mut out);
         });
         time("start and observe", &mut || {
             let _in_flight = service.start();

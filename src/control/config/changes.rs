@@ -1,7 +1,7 @@
 //! What a reload cannot apply, because it was fixed when the process started.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
@@ -35,6 +35,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         Privacy::High => "high",
     };
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
+    changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
@@ -65,6 +66,10 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
         return changes.note(field, &old.insights.is_some(), &new.insights.is_some());
     };
     changes.note(&format!("{field}.connection_string"), &before.connection, &after.connection);
+    let bundle = |ca: &Option<PathBuf>| {
+        ca.as_ref().map_or_else(|| "the system's".to_owned(), |ca| ca.display().to_string())
+    };
+    changes.compare(&format!("{field}.ca"), &bundle(&before.ca), &bundle(&after.ca));
     spool(field, &before.spool, &after.spool, changes);
 }
 
@@ -73,6 +78,7 @@ fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut
     changes.compare(&field("path"), &old.path.display().to_string(), &new.path.display().to_string());
     changes.compare(&field("mode"), &old.mode.as_str(), &new.mode.as_str());
     changes.compare(&field("size"), &old.size, &new.size);
+    changes.compare(&field("encryption"), &old.encryption.as_str(), &new.encryption.as_str());
     changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
 }
 
@@ -172,7 +178,7 @@ mod tests {
         );
         let new = config(
             "runtime: {workers: 2}\nobserve: {address: 127.0.0.1:9}\nlog: {level: debug, format: json}\n\
-             telemetry: {privacy: high, records: {file: {path: /r}, stdout: true, write_ahead: true}, application_insights: {}}\nlisteners:\n\
+             telemetry: {privacy: high, activity: false, records: {file: {path: /r}, stdout: true, write_ahead: true}, application_insights: {}}\nlisteners:\n\
              - {name: one, address: 127.0.0.1:3, plaintext: true, max_connections: 5, idle_timeout: 1s}\n\
              - {name: three, address: 127.0.0.1:2, plaintext: true}\n",
         );
@@ -192,6 +198,7 @@ mod tests {
                 "telemetry.records.stdout changed from false to true: restart to apply",
                 "telemetry.records.write_ahead changed from false to true: restart to apply",
                 "telemetry.privacy changed from standard to high: restart to apply",
+                "telemetry.activity changed: restart to apply",
                 "telemetry.application_insights changed: restart to apply",
             ]
         );

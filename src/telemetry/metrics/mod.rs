@@ -16,6 +16,7 @@ mod process;
 mod replicas;
 mod service;
 mod services;
+mod stats;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,6 +33,7 @@ pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use replicas::ReplicaReading;
 pub use service::{InFlight, InTunnel, ServiceMetrics};
 pub use services::MAX_SERVICES;
+pub use stats::DestinationStats;
 
 use super::sink::RecordCounts;
 use super::spool::ExporterCounts;
@@ -180,6 +182,14 @@ impl Metrics {
         let counts = Arc::new(ExporterCounts::default());
         exporters.push((name, Arc::clone(&counts)));
         counts
+    }
+
+    /// What became of the records, by where they go: `records`, then each exporter.
+    #[must_use]
+    pub fn record_stats(&self) -> Vec<DestinationStats> {
+        let exporters = self.counted.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        let exporters = exporters.iter().map(|(name, counts)| DestinationStats::of_exporter(name, counts));
+        std::iter::once(DestinationStats::of_records(&self.counted.records)).chain(exporters).collect()
     }
 
     /// All metrics in the Prometheus text format 0.0.4.

@@ -8,6 +8,9 @@
 //! | `write_behind` | what the system took is kept; lost is what was on its way to the writer thread: some 20 ms, more only if that falls behind | at most the last second more |
 //! | `write_ahead` | no record of an answer that its caller has whole | at most the last second |
 //!
+//! Entries are records and, from [`Spool::append_events`], events of the activity log. With `encryption: store` they are
+//! encrypted ([`seal`]), also in the segments that a failing disk leaves in memory; nothing is in the mode `memory`.
+//!
 //! A disk that fails slows no call and loses nothing at first: what comes is kept in memory within [`MEMORY_BYTES`] and goes
 //! to the disk when that works again.
 
@@ -17,6 +20,9 @@ mod entry;
 mod folder;
 mod frame;
 mod log;
+mod mark;
+mod seal;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -30,10 +36,14 @@ use tokio::sync::Notify;
 
 pub use counts::{ExporterCounts, Reading};
 pub(super) use entry::{Entries, Entry, EntryKind};
+pub use seal::SpoolKey;
+pub use survey::{SpoolSurvey, survey};
 
 use super::settings::{SpoolMode, SpoolSettings};
 use folder::{DiskFolder, Folder};
 use log::{Limits, Log};
+use mark::EventMark;
+use seal::Keyring;
 
 /// Records kept in memory while the disk fails.
 pub const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
@@ -69,19 +79,22 @@ pub(super) struct Spool {
     /// under the lock of the log.
     wanted: AtomicU64,
     enough: Notify,
+    events: Mutex<EventMark>,
 }
 
 /// Nobody waits for records.
 const NONE_WANTED: u64 = u64::MAX;
 
 impl Spool {
-    /// Opens the spool of the exporter `name`, with all that a former process left in it; blocks on the disk.
+    /// Opens the spool of the exporter `name`, with all that a former process left in it; blocks on the disk. `key` is there
+    /// if the gateway has one, whether it is used for what comes or not.
     ///
     /// # Errors
-    /// Its folder cannot be made, locked or read.
+    /// Its folder cannot be made, locked or read, or the key of what is in it is not at hand.
     pub(super) fn open(
         name: &str,
         settings: &SpoolSettings,
+        key: Option<&SpoolKey>,
         counts: Arc<ExporterCounts>,
     ) -> Result<Self, SpoolError> {
         let path = settings.path.join(name).join(FORMAT_FOLDER);
@@ -92,12 +105,15 @@ impl Spool {
                 Some(Arc::new(DiskFolder::open(&path).map_err(failed)?))
             }
         };
-        let log = log::open(folder, limits(settings), counts).map_err(failed)?;
-        Ok(Self::over(log, settings.mode))
+        let mark = EventMark::open(folder.as_deref()).map_err(failed)?;
+        let keyring = Keyring { exporter: name, key, encryption: settings.encryption };
+        let log = log::open(folder, limits(settings), counts, &keyring).map_err(failed)?;
+        Ok(Self::over(log, settings.mode, mark))
     }
 
-    fn over(log: Log, mode: SpoolMode) -> Self {
-        Self { log: Mutex::new(log), mode, wanted: AtomicU64::new(NONE_WANTED), enough: Notify::new() }
+    fn over(log: Log, mode: SpoolMode, mark: EventMark) -> Self {
+        let (log, events) = (Mutex::new(log), Mutex::new(mark));
+        Self { log, mode, wanted: AtomicU64::new(NONE_WANTED), enough: Notify::new(), events }
     }
 
     pub(super) fn mode(&self) -> SpoolMode {
@@ -120,6 +136,19 @@ impl Spool {
         if is_enough {
             self.enough.notify_one();
         }
+    }
+
+    /// The sequence, in the activity log, of the last event that came here; `None`: none ever did.
+    pub(super) fn events_reached(&self) -> Option<u64> {
+        self.events().reached()
+    }
+
+    /// Takes lines of events, up to the one with the sequence `reached` in the activity log; blocks on the disk.
+    pub(super) fn append_events(&self, lines: &[u8], reached: u64) {
+        let mut events = self.events();
+        self.append(EntryKind::Event, lines);
+        // Killed here, the next process takes them again: rather twice than never.
+        events.advance(reached);
     }
 
     /// Waits until so many records wait. For one waiter at a time.
@@ -169,6 +198,10 @@ impl Spool {
         if let Err(error) = unsynced.sync() {
             tracing::error!(%error, mode = self.mode.as_str(), "the spool may not be on the disk yet");
         }
+    }
+
+    fn events(&self) -> MutexGuard<'_, EventMark> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {

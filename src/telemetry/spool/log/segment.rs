@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::cursor::Cursor;
 use super::super::folder::{Folder, SegmentFile};
+use super::super::seal::Cipher;
 
 /// How much may be kept, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +58,10 @@ pub(super) struct Mark {
 pub(super) struct Segment {
     pub first: u64,
     pub records: u64,
+    /// Bytes of its header: where the first frame begins.
+    pub begin: u64,
+    /// Of an encrypted one.
+    pub cipher: Option<Arc<Cipher>>,
     /// Of the file, header included; what may stand behind them does not count.
     pub bytes: u64,
     pub file: Arc<dyn SegmentFile>,
