@@ -13,4 +13,6 @@ mod life;
 mod matrix;
 mod process;
 
-use client::{Api, OWNER, gateway, managed, problem};
+pub use client::{Api, OWNER, managed};
+use client::{gateway, problem};
+pub use process::call;

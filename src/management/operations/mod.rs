@@ -41,15 +41,16 @@ mod view;
 mod workspaces;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::store::{Store, seal::Sealer};
 
 use super::Refusal;
 
-pub use activity::verify as verify_log;
+pub use activity::{EventOutlet, verify as verify_log};
 pub use data_plane::DataPlane;
 pub use request::{ActivityFilter, KeyChange, Page, Precondition, ServiceFilter, SuppliedKeys, TokenRule};
 pub use settings::{OperationsSettings, UriTemplates};
@@ -72,6 +73,10 @@ pub struct Operations {
     configured: principals::ConfiguredToken,
     roles: roles::Roles,
     writes: write::Writes,
+    /// Told when an event is in the log.
+    logged: Notify,
+    /// Held while events are handed out.
+    handing_out: Mutex<()>,
 }
 
 impl Operations {
@@ -103,6 +108,8 @@ impl Operations {
             configured,
             roles,
             writes: write::Writes::default(),
+            logged: Notify::new(),
+            handing_out: Mutex::default(),
         };
         operations.serve_what_is_stored()?;
         Ok(operations)

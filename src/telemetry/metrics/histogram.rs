@@ -31,10 +31,13 @@ pub(super) const BOUNDS_SECONDS: [f64; 18] = [
     300.0,
 ];
 
+/// One more than bounds: the last bucket is for what is above them all.
+pub(super) const BUCKETS: usize = BOUNDS_MICROS.len() + 1;
+
 /// One thread's part of a histogram; any number of threads may use it.
 #[derive(Default)]
 pub(super) struct Histogram {
-    counts: [AtomicU64; BOUNDS_MICROS.len() + 1],
+    counts: [AtomicU64; BUCKETS],
     sum_micros: AtomicU64,
 }
 
@@ -42,17 +45,19 @@ pub(super) struct Histogram {
 #[derive(Default)]
 pub(super) struct Reading {
     /// Times per bucket, not cumulative; the last one: above all bounds.
-    pub(super) counts: [u64; BOUNDS_MICROS.len() + 1],
+    pub(super) counts: [u64; BUCKETS],
     pub(super) sum: Duration,
 }
 
 impl Histogram {
-    pub(super) fn observe(&self, time: Duration) {
+    /// Counts a time; returns the place of its bucket.
+    pub(super) fn observe(&self, time: Duration) -> usize {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         // Most calls are quick, so counting up from the lowest bound beats a binary search.
         let bucket = BOUNDS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_MICROS.len());
         self.counts[bucket].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add(micros, Relaxed);
+        bucket
     }
 
     /// Adds what `other` holds.
