@@ -53,7 +53,7 @@ impl Exporters {
         let start = Start { metrics, key, closing: closing.subscribe(), ended: ending };
         let mut running = Vec::new();
         if let Some(insights) = &settings.insights {
-            running.push(start.exporter(Insights::new(&insights.connection), &insights.spool)?);
+            running.push(start.exporter(Insights::new(insights), &insights.spool)?);
         }
         drop(start);
         Ok(Self { running, closing, ended })

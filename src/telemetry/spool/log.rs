@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) use recover::open;
-pub(super) use segment::{Durability, Limits, Unsynced};
+pub(super) use segment::{Limits, Unsynced};
 
 use super::counts::ExporterCounts;
 use super::entry::{Entry, EntryKind};
@@ -284,32 +284,22 @@ impl Log {
         let disk = self.disk.as_mut().ok_or(io::ErrorKind::Unsupported)?;
         let file = disk.folder.create(first)?;
         disk.entries = Sync::Due;
-        let mut sync = Sync::Due;
-        let mut written = file.write_at(0, &bytes);
-        if written.is_ok() && self.limits.durability == Durability::Synced {
-            written = file.sync().and_then(|()| disk.folder.sync());
-            sync = Sync::Done;
-        }
-        if let Err(error) = written {
+        if let Err(error) = file.write_at(0, &bytes) {
             // A file that stays in spite of this is overwritten by the next try, or skipped at the next start.
             let _ = disk.folder.remove(first);
             return Err(error);
         }
         let (begin, bytes, place) = (header.length() as u64, bytes.len() as u64, Place::Disk);
         let cipher = self.cipher.clone();
+        let sync = Sync::Due;
         Ok(Segment { first, records: 0, begin, cipher, bytes, file, place, sync, opened: now, written: now })
     }
 
     /// Appends to the last segment.
     fn extend(&mut self, frames: &[u8], records: u64, now: SystemTime) -> io::Result<()> {
-        let durability = self.limits.durability;
         let segment = self.segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
         segment.file.write_at(segment.bytes, frames)?;
         segment.sync = Sync::Due;
-        if durability == Durability::Synced {
-            segment.file.sync()?;
-            segment.sync = Sync::Done;
-        }
         segment.bytes += frames.len() as u64;
         segment.records += records;
         segment.written = now;

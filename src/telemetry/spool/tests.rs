@@ -14,13 +14,8 @@ use folder::{Fault, SimFolder};
 
 const BATCH: BatchSize = BatchSize { records: 10, bytes: 4096 };
 /// Small segments, so that there are many.
-const LIMITS: Limits = Limits {
-    bytes: 8192,
-    memory_bytes: 2048,
-    segment_bytes: 512,
-    age: Duration::from_secs(3600),
-    durability: Durability::Written,
-};
+const LIMITS: Limits =
+    Limits { bytes: 8192, memory_bytes: 2048, segment_bytes: 512, age: Duration::from_secs(3600) };
 
 /// A spool over a simulated disk, at a time of its own.
 struct Bench {
@@ -330,16 +325,7 @@ fn a_foreign_file_in_the_folder_is_no_segment() {
 }
 
 #[test]
-fn write_ahead_counts_only_what_outlives_a_power_cut() {
-    let mut bench = Bench::new(Limits { durability: Durability::Synced, ..LIMITS });
-    (0..5).for_each(|_| bench.append(7));
-    bench.folder.cut_power();
-    let mut bench = bench.killed();
-    assert_eq!(bench.deliver_all(), numbers(0..35));
-}
-
-#[test]
-fn write_behind_keeps_what_was_synced_over_a_power_cut() {
+fn what_was_synced_is_kept_over_a_power_cut() {
     let mut bench = Bench::new(LIMITS);
     bench.append(7);
     bench.sync();
@@ -372,7 +358,7 @@ async fn a_spool_on_a_real_disk_outlives_its_process() {
         let spool = open().unwrap();
         let kind = EntryKind::Record;
         spool.append(kind, (0..3).map(|number| line(kind, number)).collect::<String>().as_bytes());
-        spool.arrived().await;
+        spool.holds(1).await;
         let refused = open().err().unwrap().to_string();
         assert!(refused.contains("sink/v1 cannot be used: another process has it"), "{refused}");
         spool.upkeep();

@@ -15,7 +15,10 @@ use super::unbuilt::RawOtlp;
 pub(in super::super) struct RawTelemetry {
     /// How much of the caller a record holds.
     pub privacy: At<RawPrivacy>,
-    /// One JSON object per call. Switching an output on or off needs a restart.
+    /// Query parameters whose values are masked in records, beside those that are always (such as `code`, `key`, `token`, `sig`,
+    /// `api_key`). Compared without regard to case, `-` and `_`, percent-encoded or not. At most 64 names of 64 bytes.
+    pub mask_query: Vec<At<String>>,
+    /// One JSON object per call. Switching an output on or off, or `write_ahead`, needs a restart.
     pub records: At<RawRecords>,
     /// Whether events of the activity log go to the exporters too (only with a management plane). A change needs a restart.
     pub activity: At<RawActivity>,
@@ -63,6 +66,9 @@ pub(in super::super) struct RawRecords {
     pub file: Option<At<RawFile>>,
     /// Written to standard output.
     pub stdout: At<bool>,
+    /// Write a record before the last byte of its call's answer is sent, so that a killed process loses none of a call that
+    /// is over; a disk that is slow then slows calls. Otherwise within some 20 ms after it.
+    pub write_ahead: At<bool>,
 }
 
 /// A file to append to.
@@ -152,7 +158,8 @@ pub(in super::super) enum RawSpoolMode {
     /// On the disk: a killed process loses what was on its way there (some 20 ms), a power cut at most a second more.
     #[default]
     WriteBehind,
-    /// On the disk, and synced before a record counts as spooled.
+    /// On the disk, written before the last byte of a call's answer is sent: a killed process loses no record of a call that
+    /// is over, a power cut at most those of the last second. A disk that is slow slows calls.
     WriteAhead,
 }
 
@@ -165,6 +172,10 @@ pub(in super::super) struct RawApplicationInsights {
     /// `APPLICATIONINSIGHTS_CONNECTION_STRING` and `APPINSIGHTS_INSTRUMENTATIONKEY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_string: Option<At<RawSecret>>,
+    /// PEM bundle of authorities for an `https` endpoint, in place of the system's. Read when the exporter first connects,
+    /// and again after a handshake that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
     /// Its spool, where it differs from `telemetry.spool`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<At<RawOwnSpool>>,

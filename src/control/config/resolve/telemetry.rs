@@ -14,9 +14,10 @@ use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
-    Activity, ConnectionString, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings,
-    TelemetrySettings,
+    Activity, ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolEncryption, SpoolMode,
+    SpoolSettings, TelemetrySettings, WriteOrder,
 };
+use crate::tls::{self, ClientTlsSource};
 
 /// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
 const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
@@ -31,14 +32,27 @@ impl Resolver<'_> {
         let raw = &all.telemetry;
         self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
+        let order = match raw.records.write_ahead.value {
+            true => WriteOrder::Ahead,
+            false => WriteOrder::Behind,
+        };
+        if order == WriteOrder::Ahead && file.is_none() && !raw.records.stdout.value {
+            self.report.warning(
+                raw.records.write_ahead.at,
+                "has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own",
+            );
+        }
         TelemetrySettings {
             privacy: match raw.privacy.value {
                 RawPrivacy::Standard => Privacy::Standard,
                 RawPrivacy::High => Privacy::High,
             },
+            masked: self.masked(&raw.mask_query),
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
+            record_order: order,
             insights: self.insights(raw),
+            tracing: None,
             activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
         }
     }
@@ -61,11 +75,22 @@ impl Resolver<'_> {
         }
     }
 
+    fn masked(&mut self, raw: &[At<String>]) -> MaskedNames {
+        let mut masked = MaskedNames::default();
+        for name in raw {
+            if let Err(why) = masked.add(&name.value) {
+                self.report.error(name.at, why);
+            }
+        }
+        masked
+    }
+
     fn insights(&mut self, raw: &RawTelemetry) -> Option<InsightsSettings> {
         let section = raw.application_insights.as_ref();
         // What is wrong with the shared part is told, whether somebody uses it or not.
         let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
         let section = section?;
+        let ca = section.ca.as_ref().and_then(|ca| self.collector_ca(ca));
         let connection = self.connection(section)?;
         if connection.is_plain() {
             self.report.warning(
@@ -73,7 +98,7 @@ impl Resolver<'_> {
                 "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
             );
         }
-        Some(InsightsSettings { connection, spool })
+        Some(InsightsSettings { connection, ca, spool })
     }
 
     fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {
@@ -91,6 +116,18 @@ impl Resolver<'_> {
                     Some(reference) => self.report.error(reference.at, error.to_string()),
                     None => self.report.missing(raw.at, "connection_string", error.to_string()),
                 }
+                None
+            }
+        }
+    }
+
+    /// The bundle that an exporter trusts. It is not kept: authorities are replaced while the gateway runs.
+    fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
+        let ca = Some(self.files.locate(raw));
+        match tls::client_config(&ClientTlsSource { ca: ca.clone(), ..ClientTlsSource::default() }) {
+            Ok(_) => ca,
+            Err(error) => {
+                self.report.error(raw.at, error.to_string());
                 None
             }
         }
