@@ -97,6 +97,7 @@ impl Gateway {
         let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
         show_replicas(&metrics, publisher.published());
         show_limits(&metrics, &publisher);
+        show_snapshot(&metrics, &publisher);
         let observe = match config.observe {
             Some(observe) => {
                 let address = observe.address;
@@ -270,6 +271,12 @@ fn show_limits(metrics: &Metrics, publisher: &Publisher) {
     metrics.show_limits(move || control::read_limits(&published.load()));
 }
 
+/// Has `metrics` show the snapshot that runs.
+fn show_snapshot(metrics: &Metrics, publisher: &Publisher) {
+    let published = publisher.published();
+    metrics.show_snapshot(move || control::read_snapshot(&published.load()));
+}
+
 /// Between two looks at the connections still open in a drain.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Longest wait for the last records to reach the disk.
@@ -297,6 +304,7 @@ impl Sockets {
             }
             let limit = ConnectionLimit::new(settings.max_connections);
             let listener_metrics = Arc::new(metrics.listener(&settings.name));
+            listener_metrics.limited(settings.max_connections);
             for (worker, socket) in bound.into_iter().enumerate() {
                 let limit = Arc::clone(&limit);
                 let metrics = Arc::clone(&listener_metrics);

@@ -16,13 +16,14 @@ use tokio::task::JoinHandle;
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
 use crate::control::config::{Config, ManagementSettings};
-use crate::control::{Publisher, StoreHealth};
+use crate::control::{self, Publisher, StoreHealth, keep_history};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
-use crate::proxy::{ServiceChanges, ServiceSettings};
+use crate::proxy::{ServiceChanges, ServiceSettings, Snapshot};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::{DestinationStats, StoreState};
+use crate::telemetry::history::History;
+use crate::telemetry::metrics::{DestinationStats, MANAGEMENT_LISTENER, StoreState};
 use crate::telemetry::reader::RecordLog;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
@@ -44,6 +45,8 @@ pub(super) struct ManagementPlane {
     operations: Arc<Operations>,
     listener: TcpListener,
     address: SocketAddr,
+    history: Arc<History>,
+    published: Arc<ArcSwap<Snapshot>>,
     tls: Arc<ArcSwap<ServerTls>>,
     health: StoreHealth,
     events: Events,
@@ -80,6 +83,7 @@ impl ManagementPlane {
         let policy = &settings.address_policy;
         let policy = AddressPolicy::new(own).with_networks(policy.allow.clone(), policy.deny.clone());
         let told = told(config, settings, Arc::new(credentials), policy, bound);
+        let history = Arc::clone(&told.history);
         let data_plane = Published { publisher: Arc::clone(publisher), metrics: Arc::clone(metrics) };
         let handed = events.clone();
         let started = tokio::task::spawn_blocking(move || start(store, data_plane, told, &handed));
@@ -88,6 +92,8 @@ impl ManagementPlane {
             operations: Arc::new(operations),
             listener,
             address,
+            history,
+            published: publisher.published(),
             tls: Arc::new(ArcSwap::from_pointee(tls)),
             health: StoreHealth::default(),
             events,
@@ -111,8 +117,10 @@ impl ManagementPlane {
 
     /// Serves until the drain is over.
     pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> Serving {
-        let Self { operations, listener, tls, health, events, .. } = self;
+        let Self { operations, listener, history, published, tls, health, events, .. } = self;
+        control::show_certificates(&metrics, MANAGEMENT_LISTENER, Some(&tls.load()));
         let router = management::routes(Arc::clone(&operations));
+        lifecycle::spawn("history", keep_history(history, Arc::clone(&metrics), published));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
         lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations)));
         let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
@@ -186,6 +194,7 @@ fn told(
         activity_retention: settings.activity_retention,
         bootstrap_token: settings.bootstrap_token.clone(),
         credentials,
+        history: Arc::default(),
         records: config.telemetry.record_file.clone().map(RecordLog::new),
         backup_folder: Some(settings.store.path.clone()),
     }

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::telemetry::metrics::RunningConfig;
+use crate::telemetry::metrics::{MANAGEMENT_LISTENER, RunningConfig};
 use crate::telemetry::{Disclosure, Metrics};
 use crate::tls::{self, ServerTls, TlsError};
 
 use super::config::{self, Config, DrainSettings, Loaded, Problems, Source};
-use super::publish::{PublishError, Publisher};
+use super::publish::{PublishError, Publisher, show_certificates};
 
 /// Keeps the running configuration up to date with its files.
 pub struct Reloader {
@@ -138,6 +138,7 @@ impl Reloader {
                 match self.publisher.publish(&loaded.config) {
                     Ok(generation) => {
                         if let (Some(served), Some(certificates)) = (&self.management_tls, certificates) {
+                            show_certificates(&self.metrics, MANAGEMENT_LISTENER, Some(&certificates));
                             served.store(Arc::new(certificates));
                         }
                         if let Some(disclosure) = &self.disclosure {

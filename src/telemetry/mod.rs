@@ -10,6 +10,7 @@ mod counter;
 mod disclosure;
 mod encode;
 mod export;
+pub mod history;
 pub mod metrics;
 pub mod reader;
 pub mod record;

@@ -11,6 +11,7 @@ mod full;
 mod kill;
 mod life;
 mod matrix;
+mod metrics;
 mod process;
 
 pub use client::{Api, OWNER, managed};

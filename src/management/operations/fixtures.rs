@@ -154,6 +154,7 @@ pub(in crate::management) fn settings() -> OperationsSettings {
         bootstrap_token: None,
         credentials: Arc::new(Credentials::default()),
         records: None,
+        history: Arc::default(),
         backup_folder: None,
     }
 }

@@ -18,6 +18,7 @@ mod hex;
 mod keyring;
 mod keys;
 mod metadata;
+mod metrics;
 mod page;
 mod paths;
 mod place;
@@ -52,6 +53,7 @@ use super::Refusal;
 
 pub use activity::{EventOutlet, verify as verify_log};
 pub use data_plane::DataPlane;
+pub use metrics::{MetricsAnswer, MetricsQuery};
 pub use request::{ActivityFilter, KeyChange, Page, Precondition, ServiceFilter, SuppliedKeys, TokenRule};
 pub use settings::{OperationsSettings, UriTemplates};
 pub use view::{
