@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -90,18 +90,25 @@ class Stage:
     def quick(self):
         return self.options.quick
 
-    def rows(self, setups, act, judge):
-        """Plays each setup whose gateway was asked for; `judge` makes a row of it. One that cannot be played is a miss."""
+    def rows(self, setups, act, judge, play=None):
+        """Plays each setup whose gateway was asked for; `judge` makes a row of it. One that cannot be played is a miss. `play`
+        stands in for that of this stage."""
         for setup in setups:
             if setup.gateway not in self.options.only:
                 continue
             try:
-                yield judge(setup, self.play(setup, act))
+                yield judge(setup, (play or self.play)(setup, act))
             except Failure as failure:
                 yield Row(setup.title, setup.gateway, "", "could not be played: " + " ".join(str(failure).split()), False)
 
     def play(self, setup, act):
         """Starts everything afresh, lets `act`, a coroutine that gets a `Run`, go on, and looks at the books."""
+        with self.started(setup) as run:
+            return asyncio.run(self.perform(setup, run, act))
+
+    @contextmanager
+    def started(self, setup):
+        """A fresh gateway with fresh replicas."""
         ports = tuple(free_port() for _ in range(setup.replicas))
         bench = replace(self.bench, replica_ports=ports, settings=setup.settings)
         with ExitStack() as stack:
@@ -109,9 +116,9 @@ class Stage:
             for replica in replicas:
                 replica.order(**setup.mode)
             running = stack.enter_context(bench.gateway(gateways.ALL[setup.gateway]))
-            return asyncio.run(self.perform(bench, setup, Run(bench, running, replicas), act))
+            yield Run(bench, running, replicas)
 
-    async def perform(self, bench, setup, run, act):
+    async def perform(self, setup, run, act):
         warm = await run.callers.burst(WARM_UP_CALLS)
         if wrong := [it for it in warm if not it.ok]:
             raise Failure(f"{setup.gateway}, {setup.title}: warm-up: {wrong[0].status} {wrong[0].fault}")
@@ -133,6 +140,7 @@ class Run:
     """One gateway with its replicas and callers, during one play."""
 
     def __init__(self, bench, running, replicas):
+        self.bench = bench
         self.running = running
         self.replicas = replicas
         body = bench.folder / "body.json"
