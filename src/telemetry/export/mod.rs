@@ -20,7 +20,7 @@ pub(super) use output::Output;
 pub(super) use queue::{Batch, Queue};
 
 use super::sink::RecordCounts;
-use super::spool::Spool;
+use super::spool::{EntryKind, Spool};
 use queue::Job;
 
 /// The writer: runs on a thread of its own, since files offer nothing but calls that block.
@@ -52,7 +52,7 @@ impl Writer {
     fn write(&mut self, batch: &Batch) {
         let written = self.outputs.iter_mut().map(|output| output.write(batch)).min();
         let written = written.unwrap_or_else(|| batch.records());
-        self.spools.iter().for_each(|spool| spool.append(batch.lines()));
+        self.spools.iter().for_each(|spool| spool.append(EntryKind::Record, batch.lines()));
         self.counts.written(written);
         self.counts.dropped(batch.records() - written);
     }

@@ -1,10 +1,15 @@
-//! How records stand in a segment: a header, then one frame per record, each with its length, checksum and sequence.
+//! How entries stand in a segment: a header, then one frame per entry, each with its length, kind, checksum and sequence.
 //!
 //! All numbers are little endian. The header has [`HEADER`] bytes: magic with the format's version, the sequence of the
-//! first record, the sequence at which the segment before it ended, the form of the payloads, CRC-32 of all that. A frame has
-//! [`FRAME_HEAD`] bytes before its payload: payload length, CRC-32 of length, sequence and payload, and the sequence. The
-//! records of a segment have sequences without a gap, so that what an earlier, failed attempt left behind the end of what
-//! was written is never taken for a record.
+//! first entry, the sequence at which the segment before it ended, the form of the payloads, CRC-32 of all that. A frame has
+//! [`FRAME_HEAD`] bytes before its payload: payload length (24 bits) and the entry's kind (8 bits), CRC-32 of these, the
+//! sequence and the payload, and the sequence. The entries of a segment have sequences without a gap, so that what an
+//! earlier, failed attempt left behind the end of what was written is never taken for an entry.
+//!
+//! Versions without kinds wrote a length of 32 bits, whose upper 8 were zero: their segments read as records. Such a
+//! version takes an entry of another kind for damage, and counts it and the rest of its segment as dropped.
+
+use super::entry::{Entry, EntryKind};
 
 /// Bytes of a segment's header.
 pub(super) const HEADER: usize = 32;
@@ -49,11 +54,13 @@ impl Header {
 }
 
 /// Appends a frame to `out`. A payload over [`MAX_PAYLOAD`] must not come here.
-pub(super) fn append(sequence: u64, payload: &[u8], out: &mut Vec<u8>) {
-    let length = (payload.len() as u32).to_le_bytes();
+pub(super) fn append(sequence: u64, entry: Entry<'_>, out: &mut Vec<u8>) {
+    let payload = entry.line;
+    let [low, middle, high, _] = (payload.len() as u32).to_le_bytes();
+    let begin = [low, middle, high, entry.kind.code()];
     let sequence = sequence.to_le_bytes();
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&checksum(length, sequence, payload).to_le_bytes());
+    out.extend_from_slice(&begin);
+    out.extend_from_slice(&checksum(begin, sequence, payload).to_le_bytes());
     out.extend_from_slice(&sequence);
     out.extend_from_slice(payload);
 }
@@ -61,8 +68,8 @@ pub(super) fn append(sequence: u64, payload: &[u8], out: &mut Vec<u8>) {
 /// What stands at a place in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<'a> {
-    /// A record and the bytes of its frame.
-    Record { payload: &'a [u8], length: usize },
+    /// An entry and the bytes of its frame.
+    Entry { kind: EntryKind, payload: &'a [u8], length: usize },
     /// The beginning of a frame that may be whole further on.
     Cut,
     /// No frame, or not the expected one.
@@ -71,26 +78,28 @@ pub(super) enum Next<'a> {
 
 /// The frame at the beginning of `bytes`, which must have this sequence.
 pub(super) fn next(bytes: &[u8], sequence: u64) -> Next<'_> {
-    let (Some(length), Some(crc), Some(found)) = (u32_at(bytes, 0), u32_at(bytes, 4), u64_at(bytes, 8))
-    else {
+    let (Some(begin), Some(crc), Some(found)) = (u32_at(bytes, 0), u32_at(bytes, 4), u64_at(bytes, 8)) else {
         return Next::Cut;
     };
-    if length as usize > MAX_PAYLOAD || found != sequence {
+    let begin = begin.to_le_bytes();
+    let [low, middle, high, code] = begin;
+    let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+    let Some(kind) = EntryKind::of_code(code).filter(|_| length <= MAX_PAYLOAD && found == sequence) else {
         return Next::Broken;
-    }
-    let end = FRAME_HEAD + length as usize;
+    };
+    let end = FRAME_HEAD + length;
     let Some(payload) = bytes.get(FRAME_HEAD..end) else {
         return Next::Cut;
     };
-    if checksum(length.to_le_bytes(), sequence.to_le_bytes(), payload) != crc {
+    if checksum(begin, sequence.to_le_bytes(), payload) != crc {
         return Next::Broken;
     }
-    Next::Record { payload, length: end }
+    Next::Entry { kind, payload, length: end }
 }
 
-fn checksum(length: [u8; 4], sequence: [u8; 8], payload: &[u8]) -> u32 {
+fn checksum(begin: [u8; 4], sequence: [u8; 8], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&length);
+    hasher.update(&begin);
     hasher.update(&sequence);
     hasher.update(payload);
     hasher.finalize()
@@ -124,8 +133,9 @@ mod tests {
     #[test]
     fn a_frame_reads_back_and_no_damaged_cut_or_foreign_one_does() {
         let mut bytes = Vec::new();
-        append(9, b"{}", &mut bytes);
-        assert_eq!(next(&bytes, 9), Next::Record { payload: b"{}", length: bytes.len() });
+        let kind = EntryKind::Event;
+        append(9, Entry { kind, line: b"{}" }, &mut bytes);
+        assert_eq!(next(&bytes, 9), Next::Entry { kind, payload: b"{}", length: bytes.len() });
         assert_eq!(next(&bytes, 10), Next::Broken);
         for end in 0..bytes.len() {
             assert_eq!(next(&bytes[..end], 9), Next::Cut, "{end} bytes");
@@ -133,7 +143,24 @@ mod tests {
         for place in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x80;
-            assert!(!matches!(next(&damaged, 9), Next::Record { .. }), "byte {place}");
+            assert!(!matches!(next(&damaged, 9), Next::Entry { .. }), "byte {place}");
         }
+    }
+
+    /// Bytes as the first version wrote them.
+    #[test]
+    fn a_frame_of_a_version_without_kinds_is_a_record() {
+        let old = [&[2, 0, 0, 0, 0x1c, 0x3b, 0xbf, 0x2e, 9, 0, 0, 0, 0, 0, 0, 0][..], b"{}"].concat();
+        assert_eq!(next(&old, 9), Next::Entry { kind: EntryKind::Record, payload: b"{}", length: 18 });
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_is_not_guessed_at() {
+        let mut bytes = Vec::new();
+        append(9, Entry { kind: EntryKind::Record, line: b"{}" }, &mut bytes);
+        bytes[3] = 2;
+        let begin = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        bytes[4..8].copy_from_slice(&checksum(begin, 9_u64.to_le_bytes(), b"{}").to_le_bytes());
+        assert_eq!(next(&bytes, 9), Next::Broken);
     }
 }

@@ -13,11 +13,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub(in crate::telemetry) use read::Lines;
 pub(super) use recover::open;
 pub(super) use segment::{Durability, Limits, Unsynced};
 
 use super::counts::ExporterCounts;
+use super::entry::{Entry, EntryKind};
 use super::folder::{MemoryFile, SegmentFile as _};
 use super::frame::{self, HEADER, Header, MAX_PAYLOAD};
 use segment::{Disk, Health, Mark, Place, Segment, Sync};
@@ -98,8 +98,8 @@ impl Log {
         log
     }
 
-    /// Takes whole lines. What does not fit pushes out the oldest; nothing here can fail.
-    pub(super) fn append(&mut self, lines: &[u8], now: SystemTime) {
+    /// Takes whole lines of one kind. What does not fit pushes out the oldest; nothing here can fail.
+    pub(super) fn append(&mut self, kind: EntryKind, lines: &[u8], now: SystemTime) {
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
         let mut records = 0;
@@ -109,7 +109,7 @@ impl Log {
                 oversized += 1;
                 continue;
             }
-            frame::append(self.next + records, line, &mut frames);
+            frame::append(self.next + records, Entry { kind, line }, &mut frames);
             records += 1;
         }
         if records > 0 {

@@ -13,6 +13,7 @@
 
 mod counts;
 mod cursor;
+mod entry;
 mod folder;
 mod frame;
 mod log;
@@ -27,7 +28,7 @@ use std::{fmt, io};
 use tokio::sync::Notify;
 
 pub use counts::{ExporterCounts, Reading};
-pub(super) use log::Lines;
+pub(super) use entry::{Entries, Entry, EntryKind};
 
 use super::settings::{SpoolMode, SpoolSettings};
 use folder::{DiskFolder, Folder};
@@ -52,7 +53,7 @@ pub(super) struct BatchSize {
 #[derive(Debug)]
 pub(super) enum Took {
     /// It is in hand until it is settled.
-    Batch(Lines),
+    Batch(Entries),
     /// Something has changed: try again.
     Again,
     /// The disk cannot be read just now.
@@ -92,9 +93,10 @@ impl Spool {
         Self { log: Mutex::new(log), mode, arrived: Notify::new() }
     }
 
-    /// Takes whole lines; blocks on the disk, as long as that takes in the mode.
-    pub(super) fn append(&self, lines: &[u8]) {
-        self.log().append(lines, SystemTime::now());
+    /// Takes whole lines, all of one kind; blocks on the disk, as long as that takes in the mode. Any number of threads may
+    /// do so: what each brings stays together.
+    pub(super) fn append(&self, kind: EntryKind, lines: &[u8]) {
+        self.log().append(kind, lines, SystemTime::now());
         self.arrived.notify_one();
     }
 

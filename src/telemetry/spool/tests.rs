@@ -50,9 +50,10 @@ impl Bench {
     }
 
     fn append(&mut self, records: u64) {
-        let lines: String = (self.next..self.next + records).map(line).collect();
+        let kind = if self.next.is_multiple_of(2) { EntryKind::Record } else { EntryKind::Event };
+        let lines: String = (self.next..self.next + records).map(|number| line(kind, number)).collect();
         self.next += records;
-        self.log.append(lines.as_bytes(), self.now);
+        self.log.append(kind, lines.as_bytes(), self.now);
         self.check();
     }
 
@@ -70,8 +71,8 @@ impl Bench {
             let found = plan.read(BATCH);
             let took = self.log.take(&plan, found);
             self.check();
-            if let Took::Batch(lines) = took {
-                return lines.iter().map(number).collect();
+            if let Took::Batch(entries) = took {
+                return entries.iter().map(number).collect();
             }
         }
         Vec::new()
@@ -112,12 +113,15 @@ impl Bench {
     }
 }
 
-fn line(number: u64) -> String {
-    format!("{{\"n\":{number},\"filler\":\"0123456789\"}}\n")
+fn line(kind: EntryKind, number: u64) -> String {
+    format!("{{\"n\":{number},\"kind\":\"{kind:.>12}\"}}\n", kind = format!("{kind:?}"))
 }
 
-fn number(line: &[u8]) -> u64 {
-    serde_json::from_slice::<serde_json::Value>(line).unwrap()["n"].as_u64().unwrap()
+fn number(entry: Entry<'_>) -> u64 {
+    let line: serde_json::Value = serde_json::from_slice(entry.line).unwrap();
+    let kind = line["kind"].as_str().unwrap().trim_start_matches('.');
+    assert_eq!(kind, format!("{:?}", entry.kind), "the kind comes out as it went in");
+    line["n"].as_u64().unwrap()
 }
 
 fn numbers(range: std::ops::Range<u64>) -> Vec<u64> {
@@ -347,7 +351,8 @@ async fn a_spool_on_a_real_disk_outlives_its_process() {
             SpoolSettings { path: path.clone(), mode, size: 1 << 20, age: Duration::from_secs(60) };
         let open = || Spool::open("sink", &settings, Arc::new(ExporterCounts::default()));
         let spool = open().unwrap();
-        spool.append((0..3).map(line).collect::<String>().as_bytes());
+        let kind = EntryKind::Record;
+        spool.append(kind, (0..3).map(|number| line(kind, number)).collect::<String>().as_bytes());
         spool.arrived().await;
         let refused = open().err().unwrap().to_string();
         assert!(refused.contains("sink/v1 cannot be used: another process has it"), "{refused}");
@@ -355,8 +360,8 @@ async fn a_spool_on_a_real_disk_outlives_its_process() {
         drop(spool);
         let spool = open().unwrap();
         assert_eq!(spool.waiting(), 3);
-        let Some(Took::Batch(lines)) = spool.next_batch(BATCH) else { panic!("no batch") };
-        assert_eq!(lines.iter().map(number).collect::<Vec<_>>(), [0, 1, 2]);
+        let Some(Took::Batch(entries)) = spool.next_batch(BATCH) else { panic!("no batch") };
+        assert_eq!(entries.iter().map(number).collect::<Vec<_>>(), [0, 1, 2]);
         assert!(!spool.is_given_up());
         spool.settle(3, 0);
         drop(spool);

@@ -30,9 +30,9 @@ const MOST_MICROS: u64 = 1_000 * 24 * 3_600 * 1_000_000 - 1;
 
 /// Makes the envelopes of one resource.
 pub(super) struct Envelopes {
-    key: InstrumentationKey,
+    pub(super) key: InstrumentationKey,
     /// Which gateway of several: the machine's name.
-    instance: String,
+    pub(super) instance: String,
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 
 mod connection;
 mod envelope;
+mod event;
 mod line;
 mod redirect;
 mod reply;
@@ -20,7 +21,7 @@ pub use connection::{ConnectionError, ConnectionString};
 use super::exporter::{Again, Exporter, Outcome, Untranslatable};
 use super::http::HttpClient;
 use crate::telemetry::InsightsSettings;
-use crate::telemetry::spool::BatchSize;
+use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
 use crate::tls::ClientTlsSource;
 use envelope::Envelopes;
 
@@ -86,8 +87,11 @@ impl Exporter for Insights {
         BATCH
     }
 
-    fn translate(&self, line: &[u8]) -> Result<Vec<u8>, Untranslatable> {
-        self.envelopes.translate(line)
+    fn translate(&self, entry: Entry<'_>) -> Result<Vec<u8>, Untranslatable> {
+        match entry.kind {
+            EntryKind::Record => self.envelopes.translate(entry.line),
+            EntryKind::Event => event::translate(&self.envelopes, entry.line),
+        }
     }
 
     async fn send(&mut self, items: &[Vec<u8>]) -> Outcome {

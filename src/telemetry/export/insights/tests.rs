@@ -22,7 +22,7 @@ use super::super::exporter::Fate;
 use super::super::runner::Runner;
 use super::*;
 use crate::telemetry::record::Record;
-use crate::telemetry::spool::{ExporterCounts, Reading, Spool};
+use crate::telemetry::spool::{Entry, EntryKind, ExporterCounts, Reading, Spool};
 use crate::telemetry::{Privacy, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
@@ -144,7 +144,12 @@ fn line(number: usize) -> Vec<u8> {
 }
 
 fn items(exporter: &Insights, count: usize) -> Vec<Vec<u8>> {
-    (0..count).map(|number| exporter.translate(line(number).trim_ascii_end()).unwrap()).collect()
+    let item = |number| {
+        let line = line(number);
+        let entry = Entry { kind: EntryKind::Record, line: line.trim_ascii_end() };
+        exporter.translate(entry).unwrap()
+    };
+    (0..count).map(item).collect()
 }
 
 async fn sent(script: Vec<Reply>) -> (Outcome, Ingestion) {
@@ -258,7 +263,7 @@ async fn of_a_batch_partly_taken_only_the_rest_is_sent_again() {
     let running = Running::start(&server);
     let mut lines: Vec<u8> = (0..4).flat_map(line).collect();
     lines.extend_from_slice(b"{\"no\":\"record\"}\n");
-    running.spool.append(&lines);
+    running.spool.append(EntryKind::Record, &lines);
     let reading = running.emptied().await;
     assert_eq!((reading.delivered, reading.dropped), (3, 2), "one refused, one untranslatable");
     let ids = server.ids();
@@ -275,7 +280,7 @@ async fn refused_batches_are_dropped_and_counted_and_the_next_ones_sent() {
     let running = Running::start(&server);
     // Batches of their own: each is full.
     let lines: Vec<u8> = (0..BATCH.records * 4 + 1).flat_map(line).collect();
-    running.spool.append(&lines);
+    running.spool.append(EntryKind::Record, &lines);
     running.closing.send_replace(true);
     let reading = running.emptied().await;
     let sizes: Vec<_> = server.ids().iter().map(Vec::len).collect();
@@ -289,7 +294,7 @@ async fn refused_batches_are_dropped_and_counted_and_the_next_ones_sent() {
 async fn at_the_end_it_delivers_what_it_can_and_does_not_wait_for_a_collector_that_fails() {
     let server = Ingestion::start(vec![]).await;
     let running = Running::start(&server);
-    running.spool.append(&line(1));
+    running.spool.append(EntryKind::Record, &line(1));
     running.closing.send_replace(true);
     running.task.await.unwrap();
     assert_eq!(running.counts.reading().delivered, 1);
@@ -297,7 +302,7 @@ async fn at_the_end_it_delivers_what_it_can_and_does_not_wait_for_a_collector_th
     let busy = Reply(429, vec![("retry-after", "3000".to_owned())], String::new());
     let server = Ingestion::start(vec![busy]).await;
     let running = Running::start(&server);
-    running.spool.append(&line(1));
+    running.spool.append(EntryKind::Record, &line(1));
     running.closing.send_replace(true);
     running.task.await.unwrap();
     let reading = running.counts.reading();

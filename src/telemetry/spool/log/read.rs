@@ -2,9 +2,9 @@
 //! found if it is still as it was. So a slow disk holds up nobody who appends.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
+use super::super::entry::Entries;
 use super::super::folder::SegmentFile;
 use super::super::frame::{self, FRAME_HEAD, MAX_PAYLOAD, Next};
 use super::super::{BatchSize, Took};
@@ -24,7 +24,7 @@ pub(in super::super) struct Plan {
 
 /// What was found there.
 pub(in super::super) struct Found {
-    lines: Lines,
+    entries: Entries,
     offset: u64,
     end: End,
 }
@@ -38,23 +38,6 @@ enum End {
     Failed(io::Error),
 }
 
-/// Lines of one batch, without their line ends.
-#[derive(Debug, Default)]
-pub(in crate::telemetry) struct Lines {
-    bytes: Vec<u8>,
-    each: Vec<Range<usize>>,
-}
-
-impl Lines {
-    pub(in crate::telemetry) fn len(&self) -> usize {
-        self.each.len()
-    }
-
-    pub(in crate::telemetry) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.each.iter().map(|line| &self.bytes[line.clone()])
-    }
-}
-
 impl Plan {
     /// Reads as much as a batch may hold; blocks on the disk.
     pub(in super::super) fn read(&self, most: BatchSize) -> Found {
@@ -66,7 +49,9 @@ impl Plan {
                 bytes.truncate(length);
                 self.parse(bytes, most)
             }
-            Err(error) => Found { lines: Lines::default(), offset: self.at.offset, end: End::Failed(error) },
+            Err(error) => {
+                Found { entries: Entries::default(), offset: self.at.offset, end: End::Failed(error) }
+            }
         }
     }
 
@@ -77,9 +62,9 @@ impl Plan {
         let mut end = End::Enough;
         for sequence in self.sequence..self.sequence + records {
             match frame::next(&bytes[at..], sequence) {
-                Next::Record { length, .. } if at + length > most.bytes && !each.is_empty() => break,
-                Next::Record { length, .. } => {
-                    each.push(at + FRAME_HEAD..at + length);
+                Next::Entry { length, .. } if at + length > most.bytes && !each.is_empty() => break,
+                Next::Entry { kind, length, .. } => {
+                    each.push((kind, at + FRAME_HEAD..at + length));
                     at += length;
                 }
                 Next::Cut if !each.is_empty() => break,
@@ -89,7 +74,7 @@ impl Plan {
                 }
             }
         }
-        Found { lines: Lines { bytes, each }, offset: self.at.offset + at as u64, end }
+        Found { entries: Entries::new(bytes, each), offset: self.at.offset + at as u64, end }
     }
 }
 
@@ -122,13 +107,13 @@ impl Log {
         if !still {
             return Took::Again;
         }
-        let records = found.lines.len() as u64;
+        let records = found.entries.len() as u64;
         if records > 0 {
             self.failed_reads = 0;
             self.in_hand = Some(InHand { segment: plan.at.segment, records });
             self.unread = plan.sequence + records;
             self.mark = Mark { segment: plan.at.segment, offset: found.offset };
-            return Took::Batch(found.lines);
+            return Took::Batch(found.entries);
         }
         if let End::Failed(error) = &found.end {
             self.failed_reads += 1;

@@ -158,7 +158,7 @@ fn scan_window(
 ) -> io::Result<u64> {
     let length = file.read_at(scanned.bytes, window)?;
     let (mut at, before) = (0, scanned.records);
-    while let Next::Record { length, .. } =
+    while let Next::Entry { length, .. } =
         frame::next(&window[at..length], scanned.header.first + scanned.records)
     {
         at += length;

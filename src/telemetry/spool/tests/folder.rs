@@ -110,7 +110,7 @@ impl SimFolder {
             let bytes = content.lock().unwrap().bytes.clone();
             let Some(Header { first, .. }) = Header::decode(&bytes) else { return 0 };
             let (mut at, mut records) = (HEADER, 0);
-            while let Next::Record { length, .. } = frame::next(&bytes[at..], first + records) {
+            while let Next::Entry { length, .. } = frame::next(&bytes[at..], first + records) {
                 at += length;
                 records += 1;
             }
