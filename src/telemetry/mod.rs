@@ -46,7 +46,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// The record file, standard output or a spool cannot be opened, or there is no thread to be had.
-    pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
+    pub fn start(settings: &TelemetrySettings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, metrics)?;
         Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
