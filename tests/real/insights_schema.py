@@ -63,8 +63,8 @@ DATA = {
     "EventData": BASE | {"name": Field(str, required=True, most=512), "measurements": Field(dict)},
 }  # fmt: skip
 POINT = {
-    "ns": Field(str, most=256), "name": Field(str, required=True), "kind": Field(str),
-    "value": Field(float, required=True), "count": Field(int),
+    "ns": Field(str, most=256), "name": Field(str, required=True), "kind": Field(str), "count": Field(int),
+    "value": Field(float, required=True),
     "min": Field(float), "max": Field(float), "stdDev": Field(float),
 }  # fmt: skip
 
@@ -80,11 +80,10 @@ def faults(item):
     kind = item["data"].get("baseType")
     if kind not in DATA:
         return [*found, f"baseType {kind!r}"]
-    if item["name"].partition(".")[2] and ENVELOPES[kind] != item["name"]:
+    if ENVELOPES[kind] != item["name"]:
         found.append(f"{kind} in an envelope named {item['name']}")
     data = item["data"].get("baseData", {})
-    # The exporters' code generator adds the discriminator of its models.
-    return found + fields(kind, DATA[kind], {name: value for name, value in data.items() if name != "kind"}) + content(data)
+    return found + fields(kind, DATA[kind], data) + content(data)
 
 
 def fields(where, known, found):
