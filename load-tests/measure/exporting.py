@@ -53,8 +53,9 @@ class Collector:
 
     def setup(self, title):
         """scoregate that sends its records here as well, over a spool of its own."""
-        return Setup(title, settings={"TELEMETRY": f"spool: {{ path: {self.folder}/spool }}\n  "
-                                      f"application_insights: {{ connection_string: {{ file: {self.secret} }} }}"})
+        telemetry = (f"spool: {{ path: {self.folder}/spool }}\n  "
+                     f"application_insights: {{ connection_string: {{ file: {self.secret} }} }}")
+        return Setup(title, settings={"TELEMETRY": telemetry}, others=(self.port,))
 
     def order(self, **mode):
         self.ask("POST", "/_mode", mode)

@@ -39,6 +39,8 @@ class Setup:
     replicas: int = 2
     # How the replicas behave at the start, see `replica.Mode`.
     mode: dict = field(default_factory=dict)
+    # Ports of other servers that the gateway may keep a connection to, as to a replica.
+    others: tuple = ()
 
     def verdict(self, met):
         """Only scoregate is held to the targets."""
@@ -109,7 +111,7 @@ class Stage:
             for replica in replicas:
                 replica.order(**setup.mode)
             running = stack.enter_context(bench.gateway(gateways.ALL[setup.gateway]))
-            return asyncio.run(self.perform(bench, setup, Run(bench, running, replicas), act))
+            return asyncio.run(self.perform(bench, setup, Run(bench, running, replicas, setup.others), act))
 
     async def perform(self, bench, setup, run, act):
         warm = await run.callers.burst(WARM_UP_CALLS)
@@ -132,9 +134,10 @@ class Stage:
 class Run:
     """One gateway with its replicas and callers, during one play."""
 
-    def __init__(self, bench, running, replicas):
+    def __init__(self, bench, running, replicas, others=()):
         self.running = running
         self.replicas = replicas
+        self.servers = {*(it.port for it in replicas), *others}
         body = bench.folder / "body.json"
         body.write_bytes(b'{"data": [[5.9, 3.0, 4.2, 1.5]], "pad": "' + b" " * (BODY_BYTES - 43) + b'"}')
         target = Target(running.port, bench.score_path, bench.keys[0], body, bench.certificate)
@@ -142,7 +145,7 @@ class Run:
         self.began = time.monotonic()
 
     def descriptors(self):
-        return Descriptors.of(self.running.process.pids(), {it.port for it in self.replicas})
+        return Descriptors.of(self.running.process.pids(), self.servers)
 
     async def at_rest(self, before):
         """The descriptors once those of the callers are gone, or after a while all the same."""

@@ -25,6 +25,7 @@ REPLICAS = {
 SETTINGS = {
     "ROUTE": "",
     "CLUSTER": "",
+    "TELEMETRY": "",
     # The peers bound nothing per replica; the load of `compare` runs up to 256 calls at once.
     "LIMITS": "concurrent_requests_per_replica: 1024, queue_wait: 5s",
 }
