@@ -51,9 +51,9 @@ class Collector:
     def __exit__(self, *_):
         self.process.stop()
 
-    def setup(self, title):
-        """scoregate that sends its records here as well, over a spool of its own."""
-        telemetry = (f"spool: {{ path: {self.folder}/spool }}\n  "
+    def setup(self, title, spool=""):
+        """scoregate that sends its records here as well, over a spool of its own; `spool` is how that is, as YAML."""
+        telemetry = (f"spool: {{ {spool or f'path: {self.folder}/spool'} }}\n  "
                      f"application_insights: {{ connection_string: {{ file: {self.secret} }} }}")
         return Setup(title, settings={"TELEMETRY": telemetry}, others=(self.port,))
 

@@ -1,6 +1,10 @@
 //! Exporters at the door: every record reaches the collector exactly once, whatever the collector does, no call notices,
 //! and the counts add up.
 
+mod activity;
+mod ahead;
+mod encryption;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -133,8 +137,14 @@ impl Collector {
     }
 }
 
-/// The id of an item that has all it must have.
+/// The id of an item that has all it must have; of an event its place in the activity log.
 fn checked(item: &Value) -> String {
+    if item["data"]["baseType"] == "EventData" {
+        assert_eq!(item["name"], "Microsoft.ApplicationInsights.Event");
+        let data = &item["data"]["baseData"];
+        assert_eq!(data["name"], data["properties"]["operationName"]);
+        return format!("event {}", data["properties"]["sequence"].as_str().unwrap());
+    }
     assert_eq!(item["name"], "Microsoft.ApplicationInsights.Request");
     assert_eq!(item["data"]["baseType"], "RequestData");
     let data = &item["data"]["baseData"];

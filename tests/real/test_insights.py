@@ -18,6 +18,7 @@ import requests
 
 from gateway import eventually
 from ingestion import Ingestion, Play
+from managed import ManagedGateway
 from traffic import TrafficGateway
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -31,16 +32,22 @@ TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 MACHINE_TAGS = {"ai.device.id", "ai.device.locale", "ai.device.type", "ai.internal.nodeName"}
 
 
+def export_to(gateway, ingestion, settings=""):
+    """Completes the configuration of a gateway that is to be started."""
+    secret = gateway.workdir / "insights"
+    secret.write_text(ingestion.connection_string)
+    exporter = f"application_insights: {{ connection_string: {{ file: {secret} }}, {settings} }}"
+    spool = f"spool: {{ path: {gateway.workdir}/spool }}"
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace("telemetry: { records:", f"telemetry: {{ {spool}, {exporter}, records:"))
+
+
 class InsightsGateway(TrafficGateway):
     """A gateway that sends to `ingestion` over a spool on the disk; `settings` is more of that section, as YAML."""
 
     def __init__(self, workdir, certs, model_port, ingestion, settings=""):
         super().__init__(workdir, certs, {"iris": SERVICE.format(port=model_port)})
-        (workdir / "insights").write_text(ingestion.connection_string)
-        section = f"connection_string: {{ file: {workdir}/insights }}, {settings}"
-        text = self.config.read_text()
-        found = f"telemetry: {{ spool: {{ path: {workdir}/spool }}, application_insights: {{ {section} }}, records:"
-        self.config.write_text(text.replace("telemetry: { records:", found))
+        export_to(self, ingestion, settings)
 
     def score(self, calls=CALLS, **headers):
         """So many calls over one connection."""
@@ -363,6 +370,40 @@ def named(items, name):
 def calls_told(ingestion):
     items = named(ingestion.items("MetricData"), "scoregate_requests_total")
     return [item["data"]["baseData"]["metrics"][0]["value"] for item in items]
+
+
+def test_the_activity_log_arrives_as_events(tmp_path, certs):
+    with Ingestion() as ingestion:
+        gateway = ManagedGateway(tmp_path, certs)
+        export_to(gateway, ingestion)
+        try:
+            gateway.start()
+            gateway.token_of("alice", role="Reader")
+            log = gateway.manage("GET", "/v1/activity?limit=100").json()["items"]
+            assert len(log) >= 4
+            eventually("all events", lambda: len(ingestion.items("EventData")) >= len(log))
+        finally:
+            gateway.kill()
+        assert not ingestion.faults, ingestion.faults[:5]
+        ours = {it["data"]["baseData"]["properties"]["sequence"]: it for it in ingestion.items("EventData")}
+
+    assert ours.keys() == {str(event["sequence"]) for event in log}
+    for event in log:
+        item = ours[str(event["sequence"])]
+        data = item["data"]["baseData"]
+        assert data["name"] == item["tags"]["ai.operation.name"] == event["operation_name"]
+        assert item["tags"]["ai.operation.id"] == event["operation_id"].replace("-", "")
+        assert item["tags"]["ai.user.authUserId"] == data["properties"]["caller"] == event["caller"]
+        assert item["tags"]["ai.location.ip"] == event["client_ip_address"]
+        assert (data["properties"]["status"], data["properties"]["resourceId"]) == (event["status"], event["resource_id"])
+
+    with Ingestion() as server:
+        told = {"instance": "host-1", "request": SPAN, "event": EVENT}
+        reference("send", told=told, connection_string=server.connection_string)
+        [theirs] = server.items("EventData")
+    assert item.keys() == theirs.keys() and item["name"] == theirs["name"]
+    assert item["data"]["baseType"] == theirs["data"]["baseType"]
+    assert theirs["data"]["baseData"].keys() - data.keys() == {"measurements"} and data.keys() <= theirs["data"]["baseData"].keys()
 
 
 def test_a_collector_with_a_private_authority_is_trusted_only_if_that_is_named(started, certs):

@@ -90,7 +90,6 @@ impl Envelopes {
     #[cfg(test)]
     pub(super) fn sample() -> Self {
         let text = "InstrumentationKey=99999999-8888-4777-8666-555555555555";
-        #[expect(clippy::unwrap_used, reason = "for tests")]
         let connection = super::ConnectionString::of(Some(text), |_| None).unwrap();
         Self { key: connection.key().clone(), instance: "host-1".to_owned() }
     }

@@ -26,7 +26,7 @@ use super::*;
 use crate::catalog::ComputeType;
 use crate::telemetry::record::Record;
 use crate::telemetry::spool::{ExporterCounts, Reading, Spool};
-use crate::telemetry::{Metrics, Privacy, ServiceMetrics, SpoolMode, SpoolSettings};
+use crate::telemetry::{Metrics, Privacy, ServiceMetrics, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
 
@@ -43,7 +43,8 @@ fn settings(endpoint: &str) -> InsightsSettings {
 
 fn spool() -> SpoolSettings {
     let age = Duration::from_secs(3600);
-    SpoolSettings { path: "unused".into(), mode: SpoolMode::Memory, size: 1 << 20, age }
+    let (size, encryption) = (1 << 20, SpoolEncryption::None);
+    SpoolSettings { path: "unused".into(), mode: SpoolMode::Memory, size, age, encryption }
 }
 
 /// An ingestion server on loopback; it ends when dropped.
@@ -243,7 +244,7 @@ struct Running {
 impl Running {
     fn start(server: &Ingestion) -> Self {
         let counts = Arc::new(ExporterCounts::default());
-        let spool = Arc::new(Spool::open(NAME, &spool(), Arc::clone(&counts)).unwrap());
+        let spool = Arc::new(Spool::open(NAME, &spool(), None, Arc::clone(&counts)).unwrap());
         let closing = watch::Sender::new(false);
         let runner = Runner::new(server.exporter(), Arc::clone(&spool), closing.subscribe());
         Self { spool, counts, closing, task: tokio::spawn(runner.run()) }
@@ -377,4 +378,27 @@ async fn metrics_are_sent_once_more_at_the_end() {
     closing.send_replace(true);
     task.await.unwrap();
     assert_eq!(calls(&server), [Some(1.0)]);
+}
+
+#[tokio::test]
+async fn series_beyond_the_bound_wait_for_the_next_time() {
+    let server = Ingestion::start(vec![]).await;
+    let metrics = Metrics::new();
+    for number in 0..300 {
+        metrics.service(&format!("s{number}").into(), ComputeType::Aks).observe(&Record::sample());
+    }
+    let mut meter = Meter::new(&server.settings(), metrics);
+    let told = |server: &Ingestion| {
+        let items = server.seen().into_iter().flat_map(|seen| seen.items);
+        items
+            .filter(|item| item["data"]["baseData"]["metrics"][0]["name"] == "scoregate_requests_total")
+            .count()
+    };
+    meter.send().await;
+    let sizes: Vec<_> = server.seen().iter().map(|seen| seen.items.len()).collect();
+    assert_eq!(sizes, [BATCH.records; 4]);
+    for _ in 0..10 {
+        meter.send().await;
+    }
+    assert_eq!(told(&server), 300, "each counter once, those that were left out at first as well");
 }
