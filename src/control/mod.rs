@@ -2,6 +2,7 @@
 
 mod build;
 pub mod config;
+mod history;
 mod keys;
 mod limits;
 mod names;
@@ -12,6 +13,7 @@ mod reload;
 mod topology;
 mod watch;
 
+pub use history::keep_history;
 pub use keys::read_snapshot;
 pub use limits::read_limits;
 pub use names::{LookUp, Resolver, SystemResolver, run as resolve_names};

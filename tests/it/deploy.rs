@@ -20,8 +20,12 @@ const CERTIFICATES: [&str; 4] = [
     "etc/scoregate/upstream/tls.crt",
     "certs/server.pem",
 ];
-const AUTHORITIES: [&str; 3] =
-    ["etc/scoregate/tls/client-ca.crt", "etc/scoregate/upstream/ca.crt", "etc/scoregate/login-ca.crt"];
+const AUTHORITIES: [&str; 4] = [
+    "etc/scoregate/tls/client-ca.crt",
+    "etc/scoregate/upstream/ca.crt",
+    "etc/scoregate/login-ca.crt",
+    "etc/scoregate/collector-ca.crt",
+];
 const KEYS: [&str; 7] = [
     "run/secrets/scoregate-bootstrap-token",
     "run/secrets/iris-primary",

@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::histogram::BUCKETS;
 use crate::telemetry::record::Record;
+use crate::telemetry::trace::TraceId;
 
 /// A call that counts in a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Exemplar {
-    trace_id: [u8; 32],
+    trace_id: TraceId,
     /// What it has added to the histogram.
     pub(super) value: Duration,
     /// When it ended.
@@ -34,12 +35,12 @@ impl Exemplar {
     fn of(record: &Record, at: SystemTime) -> Self {
         // In the histogram's own steps, lest it lie beyond its bucket.
         let micros = u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX);
-        Self { trace_id: trace_id(record), value: Duration::from_micros(micros), at }
+        Self { trace_id: record.trace_id(), value: Duration::from_micros(micros), at }
     }
 
     /// 32 lower-case hex digits.
     pub(super) fn trace_id(&self) -> &str {
-        std::str::from_utf8(&self.trace_id).unwrap_or_default()
+        self.trace_id.as_str()
     }
 }
 
@@ -68,16 +69,6 @@ impl Exemplars {
             }
         }
     }
-}
-
-/// The caller's trace, or the one that begins here: its id is the request id without hyphens.
-fn trace_id(record: &Record) -> [u8; 32] {
-    let mut id = [b'0'; 32];
-    let text = record.trace_id.as_ref().map_or(record.request_id.as_str(), |id| id.as_str());
-    for (place, digit) in id.iter_mut().zip(text.bytes().filter(|byte| *byte != b'-')) {
-        *place = digit;
-    }
-    id
 }
 
 #[cfg(test)]
@@ -124,7 +115,7 @@ mod tests {
     fn a_call_goes_by_its_trace_or_else_by_its_request_id() {
         let exemplars = Exemplars::default();
         exemplars.offer(0, &Record::sample());
-        exemplars.offer(1, &Record { trace_id: None, ..Record::sample() });
+        exemplars.offer(1, &Record { parent: None, ..Record::sample() });
         let ids = of(&[&exemplars]).map(|exemplar| exemplar.map(|it| it.trace_id().to_owned()));
         assert_eq!(ids[0].as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
         assert_eq!(ids[1].as_deref(), Some("11111111222243338444555555555555"));

@@ -21,7 +21,9 @@ mod replicas;
 mod service;
 mod services;
 mod snapshot;
+mod stats;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -36,9 +38,13 @@ pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use replicas::ReplicaReading;
-pub use service::{InFlight, InTunnel, ServiceMetrics};
+pub use service::{InFlight, InTunnel, ServiceMetrics, ServiceReading};
 pub use services::MAX_SERVICES;
 pub use snapshot::{KeyReading, SnapshotReading};
+pub use stats::DestinationStats;
+
+pub(super) use histogram::{BOUNDS_SECONDS, BUCKETS};
+pub(super) use service::{CallKind, Code};
 
 use super::sink::RecordCounts;
 use super::spool::ExporterCounts;
@@ -116,6 +122,20 @@ impl Metrics {
     #[must_use]
     pub fn unrouted(&self) -> &Arc<ServiceMetrics> {
         &self.counted.unrouted
+    }
+
+    /// What each service has counted until now, by name, whatever its compute types were. Those past [`MAX_SERVICES`], which
+    /// are counted together, are left out.
+    #[must_use]
+    pub fn read_services(&self) -> HashMap<Arc<str>, ServiceReading> {
+        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).all();
+        let mut readings: HashMap<_, ServiceReading> = HashMap::new();
+        for service in &services {
+            if let Some(name) = service.name() {
+                service.read(readings.entry(Arc::clone(name)).or_default());
+            }
+        }
+        readings
     }
 
     /// Counts a request whose head could not be read.
@@ -199,6 +219,14 @@ impl Metrics {
         counts
     }
 
+    /// What became of the records, by where they go: `records`, then each exporter.
+    #[must_use]
+    pub fn record_stats(&self) -> Vec<DestinationStats> {
+        let exporters = self.counted.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        let exporters = exporters.iter().map(|(name, counts)| DestinationStats::of_exporter(name, counts));
+        std::iter::once(DestinationStats::of_records(&self.counted.records)).chain(exporters).collect()
+    }
+
     /// All metrics in `format`.
     #[must_use]
     pub fn render_as(&self, format: Format) -> String {
@@ -238,7 +266,7 @@ impl Counted {
     fn exemplars(&self) -> ExemplarsByService {
         let mut exemplars = ExemplarsByService::new();
         for service in self.all_services() {
-            let of_service: &mut ByBucket = exemplars.entry(service.name().to_owned()).or_default();
+            let of_service: &mut ByBucket = exemplars.entry(service.label().to_owned()).or_default();
             service.exemplars(of_service);
         }
         exemplars

@@ -1,6 +1,8 @@
 //! What is counted per call and service. Each worker thread counts in a block of its own, a scrape adds the blocks up: with
 //! one block for all, the cores would spend more time on passing its cache lines around than on counting.
 
+mod reading;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -16,6 +18,9 @@ use crate::catalog::ComputeType;
 use crate::error::Reason;
 use crate::telemetry::counter;
 use crate::telemetry::record::{Record, Usage};
+
+pub(in crate::telemetry) use reading::CallKind;
+pub use reading::ServiceReading;
 
 /// The counts of one service, or of many together; looked up at its first call.
 pub struct ServiceMetrics {
@@ -75,8 +80,8 @@ struct Series {
 }
 
 /// The status label: exact for the registered statuses and 499, else the class, since a model may answer with any number.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Code {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::telemetry) enum Code {
     Exact(u16),
     Class(u16),
 }
@@ -196,7 +201,7 @@ impl ServiceMetrics {
     }
 
     /// The label `service`.
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn label(&self) -> &str {
         &self.service
     }
 
@@ -278,10 +283,18 @@ impl Code {
         if registered || status == 499 { Self::Exact(status) } else { Self::Class((status / 100).min(9)) }
     }
 
-    fn label(self) -> String {
+    pub(in crate::telemetry) fn label(self) -> String {
         match self {
             Self::Exact(status) => status.to_string(),
             Self::Class(class) => format!("{class}xx"),
+        }
+    }
+
+    /// The class alone.
+    pub(in crate::telemetry) const fn class(self) -> Self {
+        match self {
+            Self::Exact(status) => Self::Class(status / 100),
+            Self::Class(_) => self,
         }
     }
 }
