@@ -33,11 +33,11 @@ def measure(stage):
             setup = Setup(TITLE, settings={
                 "TELEMETRY": f"spool: {{ path: {disk.path}/spool, size: {SPOOL_SIZE} }}\n  "
                              f"application_insights: {{ connection_string: {{ file: {collector.secret} }} }}"})
-            collector.order(dead=True)
             yield from stage.rows([setup], lambda run: play(run, collector, seconds), judge)
 
 
 async def play(run, collector, seconds):
+    await asyncio.to_thread(collector.order, dead=True)
     async with exporting.Watch(run) as watch:
         calls = await run.callers.steady(RATE, seconds)
         full = watch.books[-1][1]
