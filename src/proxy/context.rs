@@ -1,5 +1,7 @@
 //! The exchange: what is known of one call while it is under way, and the guard that leaves its record behind.
 
+mod attempts;
+
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -14,7 +16,7 @@ use crate::catalog::{Methods, Profile};
 use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::{Permit, PrincipalId};
-use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
+use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl};
 use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
 use crate::wire::deadline::Deadline;
@@ -25,15 +27,17 @@ use super::worker::WorkerSnapshot;
 use super::{ConnectionFacts, Inbound, Service, Worker, grpc, headers};
 
 /// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
-/// writes its one record.
+/// writes its one record, unless that was [written ahead](Self::record_ahead).
 pub(super) struct Exchange {
-    /// The facts so far. Phases set them; only the drop writes them.
+    /// The facts so far. Phases set them; only the end writes them.
     pub record: Record,
     /// What the answer's head carries whoever makes it.
     pub answer: AnswerFacts,
     progress: Progress,
     worker: Rc<Worker>,
     started: Instant,
+    /// While an attempt is under way.
+    attempt_began: Option<Instant>,
     answered: Option<Instant>,
     /// While the call waits for a place.
     waits_since: Option<Instant>,
@@ -57,6 +61,8 @@ enum Progress {
     Answering,
     /// Nothing more to come; reason and status stand.
     Done,
+    /// The record is written: what happens yet is not in it.
+    Recorded,
 }
 
 /// The service that the call found, in the snapshot that the call began with.
@@ -122,8 +128,7 @@ impl Exchange {
         record.url.path_and_query = inbound.target.clone();
         record.protocol = inbound.version;
         record.client_request_id = headers::client_request_id(&inbound.headers);
-        record.trace_id =
-            inbound.headers.get("traceparent").and_then(|value| TraceId::from_traceparent(value.as_bytes()));
+        record.parent = headers::trace_parent(&inbound.headers);
         exchange
     }
 
@@ -152,7 +157,8 @@ impl Exchange {
                 request_bytes: 0,
                 response_bytes: 0,
                 client_request_id: None,
-                trace_id: None,
+                parent: None,
+                tries: Vec::new(),
                 client_address: connection.client.ip(),
                 protocol: http::Version::HTTP_11,
                 queue: None,
@@ -171,6 +177,7 @@ impl Exchange {
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
             started: Instant::now(),
+            attempt_began: None,
             answered: None,
             waits_since: None,
             request_bytes: Rc::new(Cell::new(0)),
@@ -335,7 +342,7 @@ impl Exchange {
 
     /// The answer broke off.
     pub fn break_off(&mut self, error: &Error) {
-        if self.progress != Progress::Done {
+        if matches!(self.progress, Progress::Waiting | Progress::Answering) {
             self.set_reason(error.reason());
             self.progress = Progress::Done;
         }
@@ -343,7 +350,23 @@ impl Exchange {
 
     /// What was handed over did not get through after all.
     pub fn reopen(&mut self) {
-        self.progress = Progress::Answering;
+        if self.progress != Progress::Recorded {
+            self.progress = Progress::Answering;
+        }
+    }
+
+    /// The next bytes for the client are the last ones of the answer. Where records are written ahead, this one is written
+    /// now, and tells of an answer that was whole. Whether that is so.
+    pub fn record_ahead(&mut self) -> bool {
+        if !self.worker.records.is_ahead() {
+            return false;
+        }
+        if self.progress != Progress::Recorded {
+            self.complete();
+            self.leave_record();
+            self.progress = Progress::Recorded;
+        }
+        true
     }
 
     fn set_reason(&mut self, reason: Reason) {
@@ -368,11 +391,21 @@ impl Exchange {
             self.record.usage = usage.read().map(Box::new);
         }
         let now = Instant::now();
+        self.end_last_attempt(now);
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();
         if self.record.first_byte.is_some() {
             self.record.stream = self.answered.map(|answered| now - answered);
         }
+    }
+
+    fn leave_record(&mut self) {
+        self.settle();
+        match self.service() {
+            Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
+            None => self.worker.metrics.unrouted().observe(&self.record),
+        }
+        self.worker.records.write(&self.record);
     }
 
     fn log_cut(&self) {
@@ -385,12 +418,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.settle();
-        match self.service() {
-            Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
-            None => self.worker.metrics.unrouted().observe(&self.record),
+        if self.progress != Progress::Recorded {
+            self.leave_record();
         }
-        self.worker.records.write(&self.record);
     }
 }
 

@@ -20,8 +20,12 @@ const CERTIFICATES: [&str; 4] = [
     "etc/scoregate/upstream/tls.crt",
     "certs/server.pem",
 ];
-const AUTHORITIES: [&str; 3] =
-    ["etc/scoregate/tls/client-ca.crt", "etc/scoregate/upstream/ca.crt", "etc/scoregate/login-ca.crt"];
+const AUTHORITIES: [&str; 4] = [
+    "etc/scoregate/tls/client-ca.crt",
+    "etc/scoregate/upstream/ca.crt",
+    "etc/scoregate/login-ca.crt",
+    "etc/scoregate/collector-ca.crt",
+];
 const KEYS: [&str; 7] = [
     "run/secrets/scoregate-bootstrap-token",
     "run/secrets/iris-primary",
@@ -274,7 +278,8 @@ fn every_yaml_file_under_deploy_is_looked_at() {
         }
     }
     found.sort();
-    assert_eq!(found, ["example.yaml", "sidecar.yaml", "standalone.yaml"]);
+    // The rules are no configurations: observability.rs looks at them.
+    assert_eq!(found, ["example.yaml", "rules.yaml", "rules_test.yaml", "sidecar.yaml", "standalone.yaml"]);
 }
 
 /// A manifest's configuration and the pod that it is for.

@@ -21,6 +21,8 @@ mod life;
 mod managed;
 mod management;
 mod metrics;
+mod observability;
+mod privacy;
 mod proxy_protocol;
 mod records;
 mod reload;

@@ -2,7 +2,7 @@
 
 mod bodies;
 mod catalogue;
-mod client;
+pub mod client;
 mod commands;
 mod credentials;
 mod delivery;
@@ -14,4 +14,6 @@ mod matrix;
 mod metrics;
 mod process;
 
-use client::{Api, OWNER, gateway, managed, problem};
+pub use client::{Api, OWNER, managed};
+use client::{gateway, problem};
+pub use process::call;

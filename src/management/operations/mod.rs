@@ -42,15 +42,16 @@ mod view;
 mod workspaces;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::store::{Store, seal::Sealer};
 
 use super::Refusal;
 
-pub use activity::verify as verify_log;
+pub use activity::{EventOutlet, verify as verify_log};
 pub use data_plane::DataPlane;
 pub use metrics::{MetricsAnswer, MetricsQuery};
 pub use request::{ActivityFilter, KeyChange, Page, Precondition, ServiceFilter, SuppliedKeys, TokenRule};
@@ -74,6 +75,10 @@ pub struct Operations {
     configured: principals::ConfiguredToken,
     roles: roles::Roles,
     writes: write::Writes,
+    /// Told when an event is in the log.
+    logged: Notify,
+    /// Held while events are handed out.
+    handing_out: Mutex<()>,
 }
 
 impl Operations {
@@ -105,6 +110,8 @@ impl Operations {
             configured,
             roles,
             writes: write::Writes::default(),
+            logged: Notify::new(),
+            handing_out: Mutex::default(),
         };
         operations.serve_what_is_stored()?;
         Ok(operations)

@@ -1,9 +1,9 @@
-//! What an exporter is: a translation of record lines into the items of a protocol, and a way to send them.
+//! What an exporter is: a translation of spooled entries into the items of a protocol, and a way to send them.
 
 use std::future::Future;
 use std::time::Duration;
 
-use crate::telemetry::spool::BatchSize;
+use crate::telemetry::spool::{BatchSize, Entry};
 
 /// One protocol towards one collector. Waiting, repeating and counting is the [`Runner`](super::runner::Runner)'s.
 pub(in crate::telemetry) trait Exporter: Send + Sync + 'static {
@@ -13,18 +13,18 @@ pub(in crate::telemetry) trait Exporter: Send + Sync + 'static {
     /// The most that one batch may hold.
     fn batch(&self) -> BatchSize;
 
-    /// The item of one record: `line` is what the record file has, without its line end. Privacy is applied to it already,
-    /// so that nothing else can get out.
+    /// The item of one entry: of a record its line is what the record file has. Privacy is applied to it already, so that
+    /// nothing else can get out.
     ///
     /// # Errors
-    /// The record can be sent in no form; it is dropped.
-    fn translate(&self, line: &[u8]) -> Result<Vec<u8>, Untranslatable>;
+    /// The entry can be sent in no form; it is dropped.
+    fn translate(&self, entry: Entry<'_>) -> Result<Vec<u8>, Untranslatable>;
 
     /// Sends the items once, in bounded time.
     fn send(&mut self, items: &[Vec<u8>]) -> impl Future<Output = Outcome> + Send;
 }
 
-/// Why a record cannot be sent, for the log; without anything of its content.
+/// Why an entry cannot be sent, for the log; without anything of its content.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::telemetry) struct Untranslatable(pub String);
 

@@ -11,7 +11,7 @@ use super::exporter::Exporter;
 use super::insights::Insights;
 use super::runner::Runner;
 use crate::lifecycle;
-use crate::telemetry::spool::{ExporterCounts, Spool, UPKEEP_INTERVAL};
+use crate::telemetry::spool::{ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
 use crate::telemetry::{Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
 
 /// The running exporters.
@@ -32,6 +32,7 @@ struct Running {
 /// What every task of an exporter gets.
 struct Start<'a> {
     metrics: &'a Metrics,
+    key: Option<&'a SpoolKey>,
     closing: watch::Receiver<bool>,
     ended: Sender<()>,
 }
@@ -44,14 +45,15 @@ impl Exporters {
     /// A spool cannot be opened.
     pub(in crate::telemetry) fn start(
         settings: &TelemetrySettings,
+        key: Option<&SpoolKey>,
         metrics: &Metrics,
     ) -> Result<Self, StartError> {
         let closing = watch::Sender::new(false);
         let (ending, ended) = channel();
-        let start = Start { metrics, closing: closing.subscribe(), ended: ending };
+        let start = Start { metrics, key, closing: closing.subscribe(), ended: ending };
         let mut running = Vec::new();
         if let Some(insights) = &settings.insights {
-            running.push(start.exporter(Insights::new(&insights.connection), &insights.spool)?);
+            running.push(start.exporter(Insights::new(insights), &insights.spool)?);
         }
         drop(start);
         Ok(Self { running, closing, ended })
@@ -102,7 +104,7 @@ impl Start<'_> {
     fn exporter<E: Exporter>(&self, exporter: E, settings: &SpoolSettings) -> Result<Running, StartError> {
         let name = exporter.name();
         let counts = self.metrics.exporter(name);
-        let spool = Spool::open(name, settings, Arc::clone(&counts))
+        let spool = Spool::open(name, settings, self.key, Arc::clone(&counts))
             .map_err(|error| StartError::Spool { exporter: name, error })?;
         let spool = Arc::new(spool);
         let runner = Runner::new(exporter, Arc::clone(&spool), self.closing.clone());

@@ -26,9 +26,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// The client.
-#[derive(Default)]
 pub(super) struct HttpClient {
-    /// Made when first needed: gathering the system's trust anchors takes a while.
+    trust: ClientTlsSource,
+    /// Made of `trust` when first needed: gathering the system's trust anchors takes a while. Made anew after a handshake
+    /// that failed: the bundle may have been replaced, as authorities are from time to time.
     tls: Option<ClientTls>,
     connection: Option<Connection>,
 }
@@ -51,6 +52,11 @@ pub(super) struct Answer {
 pub(super) struct HttpError(String);
 
 impl HttpClient {
+    /// Connects when first used; to `https` URLs as `trust` says.
+    pub(super) fn new(trust: ClientTlsSource) -> Self {
+        Self { trust, tls: None, connection: None }
+    }
+
     /// Sends `body` to `url` and reads the answer, in bounded time. Follows nothing.
     pub(super) async fn post(
         &mut self,
@@ -107,7 +113,11 @@ impl HttpClient {
             None => open(tcp).await,
             Some(tls) => {
                 let connect = TlsConnector::from(tls.config).connect(server_name(url)?, tcp);
-                open(connect.await.map_err(because("TLS handshake failed"))?).await
+                let stream = connect.await.map_err(because("TLS handshake failed"));
+                if stream.is_err() {
+                    self.tls = None;
+                }
+                open(stream?).await
             }
         }
     }
@@ -116,7 +126,8 @@ impl HttpClient {
         if let Some(tls) = &self.tls {
             return Ok(tls.clone());
         }
-        let made = tokio::task::spawn_blocking(|| client_config(&ClientTlsSource::default())).await;
+        let trust = self.trust.clone();
+        let made = tokio::task::spawn_blocking(move || client_config(&trust)).await;
         let tls = made.map_err(because("TLS cannot be set up"))?.map_err(because("TLS cannot be set up"))?;
         Ok(self.tls.insert(tls).clone())
     }

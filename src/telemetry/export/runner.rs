@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::exporter::{Again, Exporter, Fate, Outcome};
-use crate::telemetry::spool::{Lines, Spool, Took};
+use crate::telemetry::spool::{Entries, Spool, Took};
 
 /// Longest rest of a record in the spool while the collector is well: records are sent together, not one by one.
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,8 +49,8 @@ impl<E: Exporter> Runner<E> {
     pub(super) async fn run(mut self) {
         loop {
             match self.next_batch().await {
-                Some(Took::Batch(lines)) => {
-                    if self.deliver(lines).await == Flow::End {
+                Some(Took::Batch(entries)) => {
+                    if self.deliver(entries).await == Flow::End {
                         return;
                     }
                 }
@@ -77,10 +77,8 @@ impl<E: Exporter> Runner<E> {
         let mut closing = self.closing.clone();
         let closed = async { drop(closing.wait_for(|closing| *closing).await) };
         let gathered = async {
-            self.spool.arrived().await;
-            let late = Instant::now() + LINGER;
-            let enough = self.exporter.batch().records as u64;
-            while self.spool.waiting() < enough && timeout_at(late, self.spool.arrived()).await.is_ok() {}
+            self.spool.holds(1).await;
+            let _late = timeout(LINGER, self.spool.holds(self.exporter.batch().records as u64)).await;
         };
         tokio::select! {
             () = closed => {}
@@ -88,10 +86,10 @@ impl<E: Exporter> Runner<E> {
         }
     }
 
-    async fn deliver(&mut self, lines: Lines) -> Flow {
-        let total = lines.len() as u64;
-        let mut items = self.translate(&lines);
-        drop(lines);
+    async fn deliver(&mut self, entries: Entries) -> Flow {
+        let total = entries.len() as u64;
+        let mut items = self.translate(&entries);
+        drop(entries);
         let mut delivered = 0;
         let mut backoff = Backoff::default();
         while !items.is_empty() {
@@ -120,16 +118,17 @@ impl<E: Exporter> Runner<E> {
         Flow::GoOn
     }
 
-    fn translate(&self, lines: &Lines) -> Vec<Vec<u8>> {
-        let mut items = Vec::with_capacity(lines.len());
-        for line in lines.iter() {
-            match self.exporter.translate(line) {
+    fn translate(&self, entries: &Entries) -> Vec<Vec<u8>> {
+        let mut items = Vec::with_capacity(entries.len());
+        for entry in entries.iter() {
+            match self.exporter.translate(entry) {
                 Ok(item) => items.push(item),
                 Err(error) => {
                     tracing::error!(
                         exporter = self.exporter.name(),
+                        kind = ?entry.kind,
                         error = error.0,
-                        "a record cannot be sent and is dropped"
+                        "an entry cannot be sent and is dropped"
                     );
                 }
             }

@@ -31,7 +31,7 @@ pub(in crate::telemetry) const BOUNDS_SECONDS: [f64; 18] = [
     300.0,
 ];
 
-/// Buckets, the one above all bounds among them.
+/// Buckets: one more than bounds, since the last one is for what is above them all.
 pub(in crate::telemetry) const BUCKETS: usize = BOUNDS_MICROS.len() + 1;
 
 /// One thread's part of a histogram; any number of threads may use it.
@@ -50,12 +50,14 @@ pub(in crate::telemetry) struct Reading {
 }
 
 impl Histogram {
-    pub(super) fn observe(&self, time: Duration) {
+    /// Counts a time; returns the place of its bucket.
+    pub(super) fn observe(&self, time: Duration) -> usize {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         // Most calls are quick, so counting up from the lowest bound beats a binary search.
         let bucket = BOUNDS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_MICROS.len());
         self.counts[bucket].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add(micros, Relaxed);
+        bucket
     }
 
     /// Adds what `other` holds.

@@ -7,14 +7,17 @@ use secrecy::ExposeSecret;
 
 use super::super::decode::At;
 use super::super::raw::{
-    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
+    Raw, RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolEncryption,
+    RawSpoolMode, RawStoreKind, RawTelemetry,
 };
 use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::{
-    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
+    Activity, ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolEncryption, SpoolMode,
+    SpoolSettings, TelemetrySettings, WriteOrder,
 };
+use crate::tls::{self, ClientTlsSource};
 
 /// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
 const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
@@ -25,17 +28,61 @@ const DEFAULT_DISK: u64 = 256 << 20;
 const DEFAULT_MEMORY: u64 = 32 << 20;
 
 impl Resolver<'_> {
-    pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
+    pub(super) fn telemetry(&mut self, all: &Raw) -> TelemetrySettings {
+        let raw = &all.telemetry;
+        self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
+        let order = match raw.records.write_ahead.value {
+            true => WriteOrder::Ahead,
+            false => WriteOrder::Behind,
+        };
+        if order == WriteOrder::Ahead && file.is_none() && !raw.records.stdout.value {
+            self.report.warning(
+                raw.records.write_ahead.at,
+                "has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own",
+            );
+        }
         TelemetrySettings {
             privacy: match raw.privacy.value {
                 RawPrivacy::Standard => Privacy::Standard,
                 RawPrivacy::High => Privacy::High,
             },
+            masked: self.masked(&raw.mask_query),
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
+            record_order: order,
             insights: self.insights(raw),
+            tracing: None,
+            activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
         }
+    }
+
+    /// The key of an encrypted spool is in the store, which is open only under a management plane.
+    fn encryption_has_a_store(&mut self, raw: &Raw) {
+        let store = raw.store.as_ref().is_some_and(|store| store.kind.value != RawStoreKind::None);
+        if store && raw.management.is_some() {
+            return;
+        }
+        let own = raw.telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref());
+        let own = own.and_then(|spool| spool.encryption.as_ref());
+        for field in [Some(&raw.telemetry.spool.encryption), own].into_iter().flatten() {
+            if matches!(field.value, RawSpoolEncryption::Store) {
+                self.report.error(
+                    field.at,
+                    "needs the key that a store keeps, and none is opened; add management and store, or write none",
+                );
+            }
+        }
+    }
+
+    fn masked(&mut self, raw: &[At<String>]) -> MaskedNames {
+        let mut masked = MaskedNames::default();
+        for name in raw {
+            if let Err(why) = masked.add(&name.value) {
+                self.report.error(name.at, why);
+            }
+        }
+        masked
     }
 
     fn insights(&mut self, raw: &RawTelemetry) -> Option<InsightsSettings> {
@@ -43,6 +90,7 @@ impl Resolver<'_> {
         // What is wrong with the shared part is told, whether somebody uses it or not.
         let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
         let section = section?;
+        let ca = section.ca.as_ref().and_then(|ca| self.collector_ca(ca));
         let connection = self.connection(section)?;
         if connection.is_plain() {
             self.report.warning(
@@ -50,7 +98,7 @@ impl Resolver<'_> {
                 "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
             );
         }
-        Some(InsightsSettings { connection, spool })
+        Some(InsightsSettings { connection, ca, spool })
     }
 
     fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {
@@ -73,6 +121,18 @@ impl Resolver<'_> {
         }
     }
 
+    /// The bundle that an exporter trusts. It is not kept: authorities are replaced while the gateway runs.
+    fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
+        let ca = Some(self.files.locate(raw));
+        match tls::client_config(&ClientTlsSource { ca: ca.clone(), ..ClientTlsSource::default() }) {
+            Ok(_) => ca,
+            Err(error) => {
+                self.report.error(raw.at, error.to_string());
+                None
+            }
+        }
+    }
+
     /// The spool of an exporter: its own fields before the shared ones.
     fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
         let own = own.map_or_else(RawOwnSpool::default, |own| own.value.clone());
@@ -90,7 +150,11 @@ impl Resolver<'_> {
             None => DEFAULT_DISK,
         };
         let age = self.duration(own.age.as_ref().unwrap_or(&shared.age), SPOOL_AGES);
-        SpoolSettings { path, mode, size, age }
+        let encryption = match own.encryption.as_ref().unwrap_or(&shared.encryption).value {
+            RawSpoolEncryption::None => SpoolEncryption::None,
+            RawSpoolEncryption::Store => SpoolEncryption::Store,
+        };
+        SpoolSettings { path, mode, size, age, encryption }
     }
 
     fn record_file(&mut self, raw: &At<RawFile>) -> Option<PathBuf> {

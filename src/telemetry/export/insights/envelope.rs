@@ -30,9 +30,9 @@ const MOST_MICROS: u64 = 1_000 * 24 * 3_600 * 1_000_000 - 1;
 
 /// Makes the envelopes of one resource.
 pub(super) struct Envelopes {
-    key: InstrumentationKey,
+    pub(super) key: InstrumentationKey,
     /// Which gateway of several: the machine's name.
-    instance: String,
+    pub(super) instance: String,
 }
 
 #[derive(Serialize)]
@@ -285,6 +285,8 @@ mod tests {
                     "Reason": "ok",
                     "EndedBy": "upstream",
                     "ClientRequestId": "abc",
+                    "ParentSpanId": "b7ad6b7169203331",
+                    "TraceFlags": "01",
                     "Protocol": "HTTP/1.1",
                     "Model": "org/name",
                 },
@@ -323,7 +325,7 @@ mod tests {
             method: None,
             url: RequestUrl::default(),
             service: None,
-            trace_id: None,
+            parent: None,
             status: 400,
             ..Record::sample()
         };

@@ -3,6 +3,7 @@
 
 mod connection;
 mod envelope;
+mod event;
 mod line;
 mod redirect;
 mod reply;
@@ -19,7 +20,9 @@ pub use connection::{ConnectionError, ConnectionString};
 
 use super::exporter::{Again, Exporter, Outcome, Untranslatable};
 use super::http::HttpClient;
-use crate::telemetry::spool::BatchSize;
+use crate::telemetry::InsightsSettings;
+use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
+use crate::tls::ClientTlsSource;
 use envelope::Envelopes;
 
 /// As in the configuration.
@@ -38,9 +41,11 @@ pub(in crate::telemetry) struct Insights {
 }
 
 impl Insights {
-    pub(in crate::telemetry) fn new(connection: &ConnectionString) -> Self {
+    pub(in crate::telemetry) fn new(settings: &InsightsSettings) -> Self {
+        let connection = &settings.connection;
         let (envelopes, track) = (Envelopes::new(connection.key().clone()), connection.track());
-        Self { envelopes, track, client: HttpClient::default() }
+        let trust = ClientTlsSource { ca: settings.ca.clone(), ..ClientTlsSource::default() };
+        Self { envelopes, track, client: HttpClient::new(trust) }
     }
 
     async fn post(&mut self, items: &[Vec<u8>]) -> Outcome {
@@ -82,8 +87,11 @@ impl Exporter for Insights {
         BATCH
     }
 
-    fn translate(&self, line: &[u8]) -> Result<Vec<u8>, Untranslatable> {
-        self.envelopes.translate(line)
+    fn translate(&self, entry: Entry<'_>) -> Result<Vec<u8>, Untranslatable> {
+        match entry.kind {
+            EntryKind::Record => self.envelopes.translate(entry.line),
+            EntryKind::Event => event::translate(&self.envelopes, entry.line),
+        }
     }
 
     async fn send(&mut self, items: &[Vec<u8>]) -> Outcome {

@@ -22,14 +22,27 @@ use super::super::exporter::Fate;
 use super::super::runner::Runner;
 use super::*;
 use crate::telemetry::record::Record;
-use crate::telemetry::spool::{ExporterCounts, Reading, Spool};
-use crate::telemetry::{Privacy, SpoolMode, SpoolSettings};
+use crate::telemetry::spool::{Entry, EntryKind, ExporterCounts, Reading, Spool};
+use crate::telemetry::{Privacy, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
 
 /// What the server does with a request: status, headers, body.
 #[derive(Clone, Debug)]
 struct Reply(u16, Vec<(&'static str, String)>, String);
+
+/// The exporter towards an endpoint.
+fn exporter(endpoint: &str) -> Insights {
+    let text = format!("InstrumentationKey={KEY};IngestionEndpoint={endpoint}");
+    let connection = ConnectionString::of(Some(&text), |_| None).unwrap();
+    Insights::new(&InsightsSettings { connection, ca: None, spool: spool() })
+}
+
+fn spool() -> SpoolSettings {
+    let age = Duration::from_secs(3600);
+    let (size, encryption) = (1 << 20, SpoolEncryption::None);
+    SpoolSettings { path: "unused".into(), mode: SpoolMode::Memory, size, age, encryption }
+}
 
 /// An ingestion server on loopback; it ends when dropped.
 struct Ingestion {
@@ -73,9 +86,8 @@ impl Ingestion {
         Self { address, state, accepting }
     }
 
-    fn connection(&self) -> ConnectionString {
-        let text = format!("InstrumentationKey={KEY};IngestionEndpoint=http://{}/", self.address);
-        ConnectionString::of(Some(&text), |_| None).unwrap()
+    fn exporter(&self) -> Insights {
+        exporter(&format!("http://{}/", self.address))
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -133,12 +145,17 @@ fn line(number: usize) -> Vec<u8> {
 }
 
 fn items(exporter: &Insights, count: usize) -> Vec<Vec<u8>> {
-    (0..count).map(|number| exporter.translate(line(number).trim_ascii_end()).unwrap()).collect()
+    let item = |number| {
+        let line = line(number);
+        let entry = Entry { kind: EntryKind::Record, line: line.trim_ascii_end() };
+        exporter.translate(entry).unwrap()
+    };
+    (0..count).map(item).collect()
 }
 
 async fn sent(script: Vec<Reply>) -> (Outcome, Ingestion) {
     let server = Ingestion::start(script).await;
-    let mut exporter = Insights::new(&server.connection());
+    let mut exporter = server.exporter();
     let items = items(&exporter, 3);
     (exporter.send(&items).await, server)
 }
@@ -181,7 +198,7 @@ async fn a_redirect_within_the_domain_is_followed_and_remembered() {
     for status in [307, 308] {
         let new = Ingestion::start(vec![]).await;
         let old = Ingestion::start(vec![moved(status, new.address)]).await;
-        let mut exporter = Insights::new(&old.connection());
+        let mut exporter = old.exporter();
         let items = items(&exporter, 2);
         assert_eq!(exporter.send(&items).await, Outcome::Delivered);
         assert_eq!(exporter.send(&items).await, Outcome::Delivered);
@@ -203,8 +220,7 @@ async fn a_redirect_elsewhere_or_without_end_is_not_followed() {
 #[tokio::test]
 async fn a_dead_collector_is_for_later() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let text = format!("InstrumentationKey={KEY};IngestionEndpoint=http://{address}");
-    let mut exporter = Insights::new(&ConnectionString::of(Some(&text), |_| None).unwrap());
+    let mut exporter = exporter(&format!("http://{address}"));
     let items = items(&exporter, 1);
     let Outcome::Later(again) = exporter.send(&items).await else { panic!("not later") };
     assert!(again.cause.starts_with("connecting failed"), "{}", again.cause);
@@ -220,17 +236,10 @@ struct Running {
 
 impl Running {
     fn start(server: &Ingestion) -> Self {
-        let settings = SpoolSettings {
-            path: "unused".into(),
-            mode: SpoolMode::Memory,
-            size: 1 << 20,
-            age: Duration::from_secs(3600),
-        };
         let counts = Arc::new(ExporterCounts::default());
-        let spool = Arc::new(Spool::open(NAME, &settings, Arc::clone(&counts)).unwrap());
+        let spool = Arc::new(Spool::open(NAME, &spool(), None, Arc::clone(&counts)).unwrap());
         let closing = watch::Sender::new(false);
-        let runner =
-            Runner::new(Insights::new(&server.connection()), Arc::clone(&spool), closing.subscribe());
+        let runner = Runner::new(server.exporter(), Arc::clone(&spool), closing.subscribe());
         Self { spool, counts, closing, task: tokio::spawn(runner.run()) }
     }
 
@@ -255,7 +264,7 @@ async fn of_a_batch_partly_taken_only_the_rest_is_sent_again() {
     let running = Running::start(&server);
     let mut lines: Vec<u8> = (0..4).flat_map(line).collect();
     lines.extend_from_slice(b"{\"no\":\"record\"}\n");
-    running.spool.append(&lines);
+    running.spool.append(EntryKind::Record, &lines);
     let reading = running.emptied().await;
     assert_eq!((reading.delivered, reading.dropped), (3, 2), "one refused, one untranslatable");
     let ids = server.ids();
@@ -272,7 +281,7 @@ async fn refused_batches_are_dropped_and_counted_and_the_next_ones_sent() {
     let running = Running::start(&server);
     // Batches of their own: each is full.
     let lines: Vec<u8> = (0..BATCH.records * 4 + 1).flat_map(line).collect();
-    running.spool.append(&lines);
+    running.spool.append(EntryKind::Record, &lines);
     running.closing.send_replace(true);
     let reading = running.emptied().await;
     let sizes: Vec<_> = server.ids().iter().map(Vec::len).collect();
@@ -286,7 +295,7 @@ async fn refused_batches_are_dropped_and_counted_and_the_next_ones_sent() {
 async fn at_the_end_it_delivers_what_it_can_and_does_not_wait_for_a_collector_that_fails() {
     let server = Ingestion::start(vec![]).await;
     let running = Running::start(&server);
-    running.spool.append(&line(1));
+    running.spool.append(EntryKind::Record, &line(1));
     running.closing.send_replace(true);
     running.task.await.unwrap();
     assert_eq!(running.counts.reading().delivered, 1);
@@ -294,7 +303,7 @@ async fn at_the_end_it_delivers_what_it_can_and_does_not_wait_for_a_collector_th
     let busy = Reply(429, vec![("retry-after", "3000".to_owned())], String::new());
     let server = Ingestion::start(vec![busy]).await;
     let running = Running::start(&server);
-    running.spool.append(&line(1));
+    running.spool.append(EntryKind::Record, &line(1));
     running.closing.send_replace(true);
     running.task.await.unwrap();
     let reading = running.counts.reading();

@@ -2,14 +2,15 @@
 //! found if it is still as it was. So a slow disk holds up nobody who appends.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
+use super::super::entry::Entries;
 use super::super::folder::SegmentFile;
 use super::super::frame::{self, FRAME_HEAD, MAX_PAYLOAD, Next};
+use super::super::seal::Cipher;
 use super::super::{BatchSize, Took};
 use super::segment::Mark;
-use super::{HEADER, InHand, Log, MOST_FAILED_READS};
+use super::{InHand, Log, MOST_FAILED_READS};
 
 /// Where the next batch is.
 pub(in super::super) struct Plan {
@@ -20,11 +21,12 @@ pub(in super::super) struct Plan {
     /// Records and bytes that the segment has from there on.
     records: u64,
     bytes: u64,
+    cipher: Option<Arc<Cipher>>,
 }
 
 /// What was found there.
 pub(in super::super) struct Found {
-    lines: Lines,
+    entries: Entries,
     offset: u64,
     end: End,
 }
@@ -38,23 +40,6 @@ enum End {
     Failed(io::Error),
 }
 
-/// Lines of one batch, without their line ends.
-#[derive(Debug, Default)]
-pub(in crate::telemetry) struct Lines {
-    bytes: Vec<u8>,
-    each: Vec<Range<usize>>,
-}
-
-impl Lines {
-    pub(in crate::telemetry) fn len(&self) -> usize {
-        self.each.len()
-    }
-
-    pub(in crate::telemetry) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.each.iter().map(|line| &self.bytes[line.clone()])
-    }
-}
-
 impl Plan {
     /// Reads as much as a batch may hold; blocks on the disk.
     pub(in super::super) fn read(&self, most: BatchSize) -> Found {
@@ -66,20 +51,31 @@ impl Plan {
                 bytes.truncate(length);
                 self.parse(bytes, most)
             }
-            Err(error) => Found { lines: Lines::default(), offset: self.at.offset, end: End::Failed(error) },
+            Err(error) => {
+                Found { entries: Entries::default(), offset: self.at.offset, end: End::Failed(error) }
+            }
         }
     }
 
-    fn parse(&self, bytes: Vec<u8>, most: BatchSize) -> Found {
+    fn parse(&self, mut bytes: Vec<u8>, most: BatchSize) -> Found {
         let mut each = Vec::new();
         let mut at = 0;
         let records = self.records.min(most.records as u64);
         let mut end = End::Enough;
         for sequence in self.sequence..self.sequence + records {
             match frame::next(&bytes[at..], sequence) {
-                Next::Record { length, .. } if at + length > most.bytes && !each.is_empty() => break,
-                Next::Record { length, .. } => {
-                    each.push(at + FRAME_HEAD..at + length);
+                Next::Entry { length, .. } if at + length > most.bytes && !each.is_empty() => break,
+                Next::Entry { kind, length, .. } => {
+                    let payload = at + FRAME_HEAD..at + length;
+                    let line = match &self.cipher {
+                        None => Some(payload.len()),
+                        Some(cipher) => cipher.decrypt(sequence, kind, &mut bytes[payload.clone()]),
+                    };
+                    let Some(line) = line else {
+                        end = End::Damaged;
+                        break;
+                    };
+                    each.push((kind, payload.start..payload.start + line));
                     at += length;
                 }
                 Next::Cut if !each.is_empty() => break,
@@ -89,7 +85,7 @@ impl Plan {
                 }
             }
         }
-        Found { lines: Lines { bytes, each }, offset: self.at.offset + at as u64, end }
+        Found { entries: Entries::new(bytes, each), offset: self.at.offset + at as u64, end }
     }
 }
 
@@ -102,7 +98,7 @@ impl Log {
         }
         let offset = match self.mark {
             Mark { segment: name, offset } if name == segment.first => offset,
-            _ => HEADER as u64,
+            _ => segment.begin,
         };
         let sequence = self.unread.max(segment.first);
         Some(Plan {
@@ -111,6 +107,7 @@ impl Log {
             sequence,
             records: segment.end() - sequence,
             bytes: segment.bytes.saturating_sub(offset),
+            cipher: segment.cipher.clone(),
         })
     }
 
@@ -122,13 +119,13 @@ impl Log {
         if !still {
             return Took::Again;
         }
-        let records = found.lines.len() as u64;
+        let records = found.entries.len() as u64;
         if records > 0 {
             self.failed_reads = 0;
             self.in_hand = Some(InHand { segment: plan.at.segment, records });
             self.unread = plan.sequence + records;
             self.mark = Mark { segment: plan.at.segment, offset: found.offset };
-            return Took::Batch(found.lines);
+            return Took::Batch(found.entries);
         }
         if let End::Failed(error) = &found.end {
             self.failed_reads += 1;
