@@ -6,9 +6,10 @@ gets what is left, each record once, so that in the end sent + spooled + dropped
 
 import asyncio
 import json
+from dataclasses import replace
 
 from measure import exporting
-from measure.faults import Row, Setup, outcomes
+from measure.faults import Row, outcomes
 from measure.small_disk import not_played, small_disk
 
 # A record takes some 700 bytes of the spool.
@@ -30,7 +31,7 @@ def measure(stage):
             yield not_played(TITLE)
             return
         with exporting.Collector(stage.bench) as collector:
-            setup = Setup(TITLE, settings={
+            setup = replace(collector.setup(TITLE), settings={
                 "TELEMETRY": f"spool: {{ path: {disk.path}/spool, size: {SPOOL_SIZE} }}\n  "
                              f"application_insights: {{ connection_string: {{ file: {collector.secret} }} }}"})
             yield from stage.rows([setup], lambda run: play(run, collector, seconds), judge)
