@@ -31,11 +31,11 @@ def measure(stage):
             return
         with exporting.Collector(stage.bench) as collector:
             setup = collector.setup(TITLE, f"path: {disk.path}/spool, size: {SPOOL_SIZE}")
-            collector.order(dead=True)
             yield from stage.rows([setup], lambda run: play(run, collector, seconds), judge)
 
 
 async def play(run, collector, seconds):
+    await asyncio.to_thread(collector.order, dead=True)
     async with exporting.Watch(run) as watch:
         calls = await run.callers.steady(RATE, seconds)
         full = watch.books[-1][1]
