@@ -20,6 +20,7 @@ use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
 use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
 use management::{ManagementPlane, Serving};
@@ -119,6 +120,7 @@ impl Gateway {
             published: publisher.published(),
             records: telemetry.sink(),
             metrics: Arc::clone(&metrics),
+            tracing: config.telemetry.tracing,
             phases: lifecycle.watch(),
         };
         let workers = plane.start(sockets.per_worker)?;
@@ -303,6 +305,7 @@ struct DataPlane {
     published: Arc<ArcSwap<Snapshot>>,
     records: RecordSink,
     metrics: Arc<Metrics>,
+    tracing: Option<Tracing>,
     phases: PhaseReceiver,
 }
 
@@ -313,9 +316,10 @@ impl DataPlane {
         for (number, listening) in per_worker.into_iter().enumerate() {
             let (published, records) = (Arc::clone(&self.published), self.records.clone());
             let (metrics, phases) = (Arc::clone(&self.metrics), self.phases.clone());
+            let tracing = self.tracing;
             let runtime = move || {
                 let worker = Worker::new(published, records.worker(), metrics, Drain::default());
-                run_worker(&Rc::new(worker), listening, phases)
+                run_worker(&Rc::new(worker.with_tracing(tracing)), listening, phases)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.push(thread.spawn(move || {

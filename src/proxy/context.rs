@@ -1,5 +1,7 @@
 //! The exchange: what is known of one call while it is under way, and the guard that leaves its record behind.
 
+mod attempts;
+
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -14,7 +16,7 @@ use crate::catalog::{Methods, Profile};
 use crate::error::{EndedBy, Error, Kind, Reason};
 use crate::lifecycle::Phase;
 use crate::limit::{Permit, PrincipalId};
-use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl, TraceId};
+use crate::telemetry::record::{Principal, Record, RequestId, RequestUrl};
 use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
 use crate::wire::deadline::Deadline;
@@ -34,6 +36,8 @@ pub(super) struct Exchange {
     progress: Progress,
     worker: Rc<Worker>,
     started: Instant,
+    /// While an attempt is under way.
+    attempt_began: Option<Instant>,
     answered: Option<Instant>,
     /// While the call waits for a place.
     waits_since: Option<Instant>,
@@ -122,8 +126,7 @@ impl Exchange {
         record.url.path_and_query = inbound.target.clone();
         record.protocol = inbound.version;
         record.client_request_id = headers::client_request_id(&inbound.headers);
-        record.trace_id =
-            inbound.headers.get("traceparent").and_then(|value| TraceId::from_traceparent(value.as_bytes()));
+        record.parent = headers::trace_parent(&inbound.headers);
         exchange
     }
 
@@ -152,7 +155,8 @@ impl Exchange {
                 request_bytes: 0,
                 response_bytes: 0,
                 client_request_id: None,
-                trace_id: None,
+                parent: None,
+                tries: Vec::new(),
                 client_address: connection.client.ip(),
                 protocol: http::Version::HTTP_11,
                 queue: None,
@@ -171,6 +175,7 @@ impl Exchange {
             progress: Progress::Waiting,
             worker: Rc::clone(worker),
             started: Instant::now(),
+            attempt_began: None,
             answered: None,
             waits_since: None,
             request_bytes: Rc::new(Cell::new(0)),
@@ -368,6 +373,7 @@ impl Exchange {
             self.record.usage = usage.read().map(Box::new);
         }
         let now = Instant::now();
+        self.end_last_attempt(now);
         self.record.duration = now - self.started;
         self.record.request_bytes = self.request_bytes.get();
         if self.record.first_byte.is_some() {

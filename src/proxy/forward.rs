@@ -35,10 +35,10 @@ pub(super) async fn forward(
         let guard = guard.map_err(|error| attempts.last_error_or(error))?;
         let replica = Arc::clone(guard.replica());
         attempts.count();
-        exchange.record.attempts += 1;
-        exchange.record.replica = Some(Arc::clone(replica.label()));
         exchange.hold_replica(guard);
         let started = Instant::now();
+        exchange.begin_attempt(replica.label(), started.into_std());
+        headers::set_trace_parent(request.headers_mut(), exchange.span(exchange.record.attempts));
         let waits = (attempts.deadlines(), started);
         let failed = match attempt(worker, &replica, request, waits, &headers::PassedOn(interim)).await {
             Ok(sent) => {
@@ -51,8 +51,10 @@ pub(super) async fn forward(
             }
             Err(failed) => failed,
         };
+        let end = failed.end();
         match attempts.after((replica, &deployment.replicas), started, failed, &worker.metrics) {
             Then::Again(again) => {
+                exchange.end_attempt(end);
                 exchange.release_replica();
                 request = again;
             }

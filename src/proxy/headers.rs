@@ -11,6 +11,7 @@ use time::macros::format_description;
 
 use crate::catalog::AuthMode;
 use crate::telemetry::record::RequestId;
+use crate::telemetry::trace::TraceParent;
 use crate::wire::Interim;
 
 use super::ConnectionFacts;
@@ -26,6 +27,9 @@ pub(super) const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-c
 pub const DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
 /// Why the gateway answered by itself.
 pub(super) const REASON: HeaderName = HeaderName::from_static("x-scoregate-reason");
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -69,6 +73,10 @@ pub(super) fn prepare_request(
     if let Some(id) = &exchange.record.client_request_id {
         headers.insert(CLIENT_REQUEST_ID, id.clone());
     }
+    if exchange.begins_trace() {
+        // It belongs to the trace that it came with, of which nothing can be known (Trace Context level 1, 4.3).
+        headers.remove(TRACESTATE);
+    }
     headers.insert(X_FORWARDED_FOR, connection.forwarded_for.clone());
     let scheme = if connection.tls.is_some() { "https" } else { "http" };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -78,6 +86,24 @@ pub(super) fn prepare_request(
 pub(super) fn set_forwarded_host(headers: &mut HeaderMap, authority: Option<HeaderValue>) {
     if let Some(host) = authority {
         headers.insert(X_FORWARDED_HOST, host);
+    }
+}
+
+/// The span that calls; `None` if none is named, or not as it must be, or several are.
+pub(super) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut named = headers.get_all(TRACEPARENT).iter();
+    let only = named.next().filter(|_| named.next().is_none())?;
+    TraceParent::parse(only.as_bytes())
+}
+
+/// Names the `span` that calls. Without one the request keeps what its caller wrote.
+pub(super) fn set_trace_parent(headers: &mut HeaderMap, span: Option<TraceParent>) {
+    if let Some(span) = span
+        && let Ok(mut value) = HeaderValue::from_bytes(&span.to_header())
+    {
+        // As with the request id.
+        value.set_sensitive(true);
+        headers.insert(TRACEPARENT, value);
     }
 }
 

@@ -31,7 +31,7 @@ use super::context::Exchange;
 use super::forward::{attempt, choice};
 use super::retry::Failed;
 use super::worker::WorkerSnapshot;
-use super::{Deployment, MirrorSettings, Service, Worker};
+use super::{Deployment, MirrorSettings, Service, Worker, headers};
 
 /// Where copies of a service's calls go, and how many are under way.
 #[derive(Debug)]
@@ -122,6 +122,9 @@ pub(super) fn copy(
     let Ok(path) = target.paths.upstream(original.endpoint, original.target) else {
         return count(Mirrored::Failed);
     };
+    let mut headers = request.headers().clone();
+    // The call itself: it is what causes the copy, and a copy has no span of its own that anybody could look up.
+    headers::set_trace_parent(&mut headers, exchange.span(0));
     let copy = Copy {
         worker: Rc::clone(worker),
         snapshot: Rc::clone(snapshot),
@@ -129,7 +132,7 @@ pub(super) fn copy(
         deployment: place,
         method: request.method().clone(),
         uri: path.into(),
-        headers: request.headers().clone(),
+        headers,
         _taken: taken,
     };
     match request.body().try_clone() {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
 use crate::telemetry::metrics::{Metrics, Retried};
+use crate::telemetry::record::TryEnd;
 use crate::upstream::{Deadlines, Replica, ReplicaSet};
 use crate::wire::Body;
 
@@ -188,6 +189,16 @@ impl<'a> Attempts<'a> {
 }
 
 impl Failed {
+    /// How the attempt ended.
+    pub fn end(&self) -> TryEnd {
+        match self {
+            Self::Answered(response) => TryEnd { status: Some(response.status().as_u16()), error: None },
+            Self::Connect(error, _) | Self::Unsent(error, _) | Self::Sent(error) => {
+                TryEnd { status: None, error: Some(error.reason()) }
+            }
+        }
+    }
+
     /// The answer after all, or what there is none for.
     pub fn into_outcome(self) -> Result<Response<Body>, Error> {
         match self {

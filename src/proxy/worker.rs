@@ -9,6 +9,7 @@ use std::task::Waker;
 use arc_swap::ArcSwap;
 
 use crate::lifecycle::Drain;
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Metrics, WorkerSink};
 use crate::upstream::Pools;
 
@@ -29,6 +30,8 @@ pub struct Worker {
     pub records: WorkerSink,
     /// Process-wide metrics.
     pub metrics: Arc<Metrics>,
+    /// How calls take part in traces; `None`: a caller's trace passes through untouched.
+    pub tracing: Option<Tracing>,
     /// How far the process is on its way out.
     pub drain: Drain,
 }
@@ -42,7 +45,14 @@ impl Worker {
         drain: Drain,
     ) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
-        Self { published, current, watchers: Rc::default(), pools: Pools::default(), records, metrics, drain }
+        let (watchers, pools) = (Rc::default(), Pools::default());
+        Self { published, current, watchers, pools, records, metrics, tracing: None, drain }
+    }
+
+    /// Has its calls take part in traces.
+    #[must_use]
+    pub fn with_tracing(self, tracing: Option<Tracing>) -> Self {
+        Self { tracing, ..self }
     }
 
     /// The newest snapshot; the `Arc` inside is touched once per worker and publication.

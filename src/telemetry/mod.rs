@@ -14,6 +14,7 @@ pub mod record;
 mod settings;
 mod sink;
 pub mod spool;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,8 @@ use http::{HeaderValue, Method};
 use crate::catalog::{AuthMode, ComputeType};
 use crate::error::{EndedBy, Reason};
 
+use super::trace::{TraceId, TraceParent};
+
 /// All that is told about one call. Facts only: what is left out under `privacy: high` is decided when it is written.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -52,8 +54,10 @@ pub struct Record {
     pub response_bytes: u64,
     /// `ClientRequestId`: the caller's `x-ms-client-request-id`, cleaned.
     pub client_request_id: Option<HeaderValue>,
-    /// `TraceId`: from a valid `traceparent`.
-    pub trace_id: Option<TraceId>,
+    /// `TraceId`, `ParentSpanId`, `TraceFlags`: from a valid `traceparent`.
+    pub parent: Option<TraceParent>,
+    /// `Tries`: empty unless an attempt was in vain; then all of them, of which there are as many as `retry.attempts` allows.
+    pub tries: Vec<Try>,
     /// `ClientAddress`
     pub client_address: IpAddr,
     /// `Protocol`: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
@@ -68,6 +72,28 @@ pub struct Record {
     pub stream: Option<Duration>,
     /// `Model`, `PromptTokens`, `CompletionTokens`: of OpenAI-style answers that say it.
     pub usage: Option<Box<Usage>>,
+}
+
+/// One of several attempts of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// `Replica`: host and port.
+    pub replica: Arc<str>,
+    /// `StartMs`: when it began, from [`Record::time`] on.
+    pub start: Duration,
+    /// `Duration`: from there until it had failed or, for the last one, until the call was over.
+    pub duration: Duration,
+    /// How it ended.
+    pub end: TryEnd,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TryEnd {
+    /// `StatusCode`: the container's own.
+    pub status: Option<u16>,
+    /// `Error`: why there was no answer, or not all of it.
+    pub error: Option<Reason>,
 }
 
 /// What an OpenAI-style answer says of its making.
@@ -110,10 +136,6 @@ pub enum Principal {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; 36]);
 
-/// A W3C trace id: 32 lower-case hex digits, not all zero.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TraceId([u8; 32]);
-
 impl RequestId {
     /// A new random id (UUID version 4).
     #[must_use]
@@ -123,10 +145,27 @@ impl RequestId {
         Self(text)
     }
 
+    /// Reads the form that [`as_str`](Self::as_str) gives; `None` also for the UUID that is all zero.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let uuid = uuid::Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil())?;
+        let mut canonical = [0; 36];
+        uuid.hyphenated().encode_lower(&mut canonical);
+        (canonical == *text.as_bytes()).then_some(Self(canonical))
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Record {
+    /// The trace that the call is part of: its caller's, or else the one that begins with it.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.parent.map_or_else(|| self.request_id.trace_id(), |parent| parent.trace_id)
     }
 }
 
@@ -137,43 +176,6 @@ impl Default for RequestId {
 }
 
 impl std::fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl TraceId {
-    /// The trace id of a `traceparent` header (W3C Trace Context 1, section 3.2); `None` if the header is not valid.
-    #[must_use]
-    pub fn from_traceparent(value: &[u8]) -> Option<Self> {
-        let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
-        let well_formed = value.len() >= 55
-            && value[2] == b'-'
-            && value[35] == b'-'
-            && value[52] == b'-'
-            && hex(&value[..2])
-            && hex(&value[3..35])
-            && hex(&value[36..52])
-            && hex(&value[53..55])
-            && &value[..2] != b"ff"
-            && (value.len() == 55 || (&value[..2] != b"00" && value[55] == b'-'));
-        if !well_formed || zero(&value[3..35]) || zero(&value[36..52]) {
-            return None;
-        }
-        let mut id = [0; 32];
-        id.copy_from_slice(&value[3..35]);
-        Some(Self(id))
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for TraceId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
@@ -208,7 +210,8 @@ impl Record {
             request_bytes: 1024,
             response_bytes: 130,
             client_request_id: Some(HeaderValue::from_static("abc")),
-            trace_id: Some(TraceId(*b"0af7651916cd43dd8448eb211c80319c")),
+            parent: TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            tries: Vec::new(),
             client_address: IpAddr::from([192, 0, 2, 7]),
             protocol: http::Version::HTTP_11,
             queue: Some(Duration::ZERO),
@@ -221,30 +224,6 @@ impl Record {
                 completion_tokens: Some(12),
                 overlong: true,
             })),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_valid_traceparent_gives_a_trace_id() {
-        let id = |header: &str| TraceId::from_traceparent(header.as_bytes()).map(|id| id.as_str().to_owned());
-        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(id(valid).as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
-        assert!(id(&format!("01{}-more", &valid[2..])).is_some());
-        for bad in [
-            "",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
-        ] {
-            assert_eq!(id(bad), None, "{bad}");
         }
     }
 }

@@ -85,6 +85,8 @@ async fn a_scored_call_leaves_every_field_over_both_protocols() {
             ("ResponseBytes", 6.into()),
             ("ClientRequestId", "mine-1".into()),
             ("TraceId", TRACE.into()),
+            ("ParentSpanId", "b7ad6b7169203331".into()),
+            ("TraceFlags", "01".into()),
             ("ClientAddress", "127.0.0.1".into()),
             ("Protocol", protocol.into()),
         ] {
@@ -106,7 +108,7 @@ async fn a_scored_call_leaves_every_field_over_both_protocols() {
         assert!(parts.iter().sum::<f64>() <= ms(record, "Duration") + 0.01, "{record}");
     }
     let times = ["QueueMs", "ConnectMs", "FirstByteMs", "StreamMs"];
-    assert_eq!(keys(&records[0]).len(), 23 + times.len(), "{}", records[0]);
+    assert_eq!(keys(&records[0]).len(), 25 + times.len(), "{}", records[0]);
 }
 
 /// Service, key, body bytes; status, reason, who ended it.

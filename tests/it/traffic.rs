@@ -12,4 +12,5 @@ mod rates;
 mod retry;
 mod split;
 mod streams;
+mod tracing;
 mod websocket;

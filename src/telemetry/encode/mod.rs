@@ -3,8 +3,8 @@
 //! Always there, `null` when unknown: `Time` and the seven fields that Azure's own record has (`HTTPMethod`, `UserAgent`,
 //! `ComputeType`, `RequestUrl`, `StatusCode`, `RequestId`, `Duration`), then `Service`, `Deployment`, `Replica`, `AuthType`,
 //! `ModelStatusCode`, `Reason`, `EndedBy`, `Attempts`, `RequestBytes`, `ResponseBytes`, `ClientAddress`, `Protocol`.
-//! Only there when known: `KeyId` or `Subject`, `ClientRequestId`, `TraceId`, `QueueMs`, `ConnectMs`, `FirstByteMs`, `StreamMs`,
-//! `Model`, `PromptTokens`, `CompletionTokens`.
+//! Only there when known: `KeyId` or `Subject`, `ClientRequestId`, `TraceId`, `ParentSpanId`, `TraceFlags`, `Tries` (a list, only
+//! of several attempts), `QueueMs`, `ConnectMs`, `FirstByteMs`, `StreamMs`, `Model`, `PromptTokens`, `CompletionTokens`.
 //!
 //! What a caller, a model or an operator chose is text from outside: it is escaped so that a line stays one line of UTF-8
 //! without control characters, and cut at a bound of its own, the cut shown by `…`.
@@ -17,8 +17,9 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::record::{Principal, Record, Usage};
+use super::record::{Principal, Record, Try, Usage};
 use super::settings::Privacy;
+use super::trace::TraceParent;
 use json::Text;
 use url::Query;
 
@@ -112,8 +113,11 @@ impl Record {
             let id = Some(id.as_bytes());
             line.text(b",\"ClientRequestId\":", id, CLIENT_REQUEST_ID_CAP);
         }
-        if let Some(id) = &self.trace_id {
-            line.text(b",\"TraceId\":", Some(id.as_str()), NAME_CAP);
+        if let Some(parent) = &self.parent {
+            encode_parent(parent, line);
+        }
+        if self.tries.len() > 1 {
+            encode_tries(&self.tries, line);
         }
         match privacy {
             Privacy::Standard => line.address(b",\"ClientAddress\":", self.client_address),
@@ -132,6 +136,37 @@ impl Record {
             }
         }
     }
+}
+
+/// Whose span called.
+fn encode_parent(parent: &TraceParent, line: &mut Line<'_>) {
+    line.raw(b",\"TraceId\":\"");
+    line.raw(parent.trace_id.as_str().as_bytes());
+    line.raw(b"\",\"ParentSpanId\":\"");
+    line.raw(parent.span_id.as_str().as_bytes());
+    line.raw(b"\",\"TraceFlags\":\"");
+    line.raw(&parent.flags.to_text());
+    line.raw(b"\"");
+}
+
+/// Each attempt of several.
+fn encode_tries(tries: &[Try], line: &mut Line<'_>) {
+    line.raw(b",\"Tries\":[");
+    for (place, attempt) in tries.iter().enumerate() {
+        if place > 0 {
+            line.raw(b",");
+        }
+        line.text(b"{\"Replica\":", Some(&*attempt.replica), NAME_CAP);
+        line.milliseconds(b",\"StartMs\":", attempt.start);
+        line.milliseconds(b",\"Duration\":", attempt.duration);
+        match attempt.end.status {
+            Some(status) => line.number(b",\"StatusCode\":", u64::from(status)),
+            None => line.raw(b",\"StatusCode\":null"),
+        }
+        line.word(b",\"Error\":", attempt.end.error.map(|reason| reason.as_str()));
+        line.raw(b"}");
+    }
+    line.raw(b"]");
 }
 
 /// What the answer says of model and tokens. Under [`Privacy::High`] as well: it tells nothing of the caller.
@@ -261,7 +296,7 @@ mod tests {
             principal: Principal::Anonymous,
             model_status: None,
             client_request_id: None,
-            trace_id: None,
+            parent: None,
             queue: None,
             connect: None,
             first_byte: None,
@@ -298,7 +333,8 @@ mod tests {
             r#""RequestId":"11111111-2222-4333-8444-555555555555","Duration":12.045,"Service":"iris","Deployment":"blue","#,
             r#""Replica":"127.0.0.1:5001","AuthType":"key","KeyId":"primary","ModelStatusCode":200,"Reason":"ok","#,
             r#""EndedBy":"upstream","Attempts":1,"RequestBytes":1024,"ResponseBytes":130,"ClientRequestId":"abc","#,
-            r#""TraceId":"0af7651916cd43dd8448eb211c80319c","ClientAddress":"192.0.2.7","Protocol":"HTTP/1.1","#,
+            r#""TraceId":"0af7651916cd43dd8448eb211c80319c","ParentSpanId":"b7ad6b7169203331","TraceFlags":"01","#,
+            r#""ClientAddress":"192.0.2.7","Protocol":"HTTP/1.1","#,
             r#""QueueMs":0.000,"ConnectMs":0.250,"FirstByteMs":11.000,"StreamMs":1.000,"#,
             r#""Model":"org/name","PromptTokens":9,"CompletionTokens":12}"#,
             "\n"
@@ -317,6 +353,31 @@ mod tests {
             "\n"
         );
         assert_eq!(line(&bare(), Privacy::Standard), expected);
+    }
+
+    #[test]
+    fn several_attempts_are_told_one_by_one_and_a_single_one_is_not() {
+        use crate::error::Reason;
+        use crate::telemetry::record::TryEnd;
+        let attempt = |replica: &str, start, duration, end| Try {
+            replica: replica.into(),
+            start: Duration::from_micros(start),
+            duration: Duration::from_micros(duration),
+            end,
+        };
+        let reset = TryEnd { status: None, error: Some(Reason::UpstreamReset) };
+        let answered = TryEnd { status: Some(503), error: None };
+        let tries = vec![attempt("a:1", 42, 1_234, reset), attempt("b:2", 1_300, 10_000, answered)];
+        let told = line(&Record { tries: tries.clone(), ..Record::sample() }, Privacy::High);
+        let expected = concat!(
+            r#""TraceFlags":"01","#,
+            r#""Tries":[{"Replica":"a:1","StartMs":0.042,"Duration":1.234,"StatusCode":null,"Error":"upstream_reset"},"#,
+            r#"{"Replica":"b:2","StartMs":1.300,"Duration":10.000,"StatusCode":503,"Error":null}],"ClientAddress":null"#,
+        );
+        assert!(told.contains(expected), "{told}");
+        serde_json::from_str::<Value>(&told).unwrap();
+        let single = Record { tries: tries[..1].to_vec(), ..Record::sample() };
+        assert!(!line(&single, Privacy::Standard).contains("Tries"));
     }
 
     #[test]

@@ -285,6 +285,8 @@ mod tests {
                     "Reason": "ok",
                     "EndedBy": "upstream",
                     "ClientRequestId": "abc",
+                    "ParentSpanId": "b7ad6b7169203331",
+                    "TraceFlags": "01",
                     "Protocol": "HTTP/1.1",
                     "Model": "org/name",
                 },
@@ -323,7 +325,7 @@ mod tests {
             method: None,
             url: RequestUrl::default(),
             service: None,
-            trace_id: None,
+            parent: None,
             status: 400,
             ..Record::sample()
         };
