@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 pub use export::insights::{ConnectionError, ConnectionString};
+pub use export::otlp::settings as otlp;
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
@@ -47,7 +48,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// The record file, standard output or a spool cannot be opened, or there is no thread to be had.
-    pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
+    pub fn start(settings: &TelemetrySettings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, metrics)?;
         Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
@@ -169,7 +170,12 @@ impl fmt::Display for StartError {
             Self::Stdout(error) => {
                 write!(f, "telemetry.records.stdout: standard output cannot be used: {error}")
             }
-            Self::Spool { exporter, error } => write!(f, "telemetry.{exporter}.spool.path: {error}"),
+            Self::Spool { exporter, error } => {
+                // Spans and logs have spools of their own, in one section.
+                let section = exporter.split_once('_').filter(|(first, _)| *first == "otlp");
+                let section = section.map_or(*exporter, |(first, _)| first);
+                write!(f, "telemetry.{section}.spool.path: {error}")
+            }
             Self::Thread(error) => write!(f, "no thread to write records on: {error}"),
         }
     }

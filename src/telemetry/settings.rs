@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::export::insights::ConnectionString;
+use super::export::otlp::settings::OtlpSettings;
 use super::trace::Tracing;
 
 /// How much of the caller a record holds.
@@ -27,6 +28,8 @@ pub struct TelemetrySettings {
     pub record_stdout: bool,
     /// Azure Application Insights.
     pub insights: Option<InsightsSettings>,
+    /// OpenTelemetry.
+    pub otlp: Option<OtlpSettings>,
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
     pub tracing: Option<Tracing>,
 }

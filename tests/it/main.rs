@@ -21,6 +21,7 @@ mod life;
 mod managed;
 mod management;
 mod metrics;
+mod otlp;
 mod proxy_protocol;
 mod records;
 mod reload;

@@ -182,11 +182,17 @@ impl Metrics {
         counts
     }
 
+    /// All metrics as they are now.
+    pub(in crate::telemetry) fn gather(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        families.extend(process::families());
+        families
+    }
+
     /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut families = self.registry.gather();
-        families.extend(process::families());
+        let families = self.gather();
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
             // Only a family without a name or samples can do that, and there is none.

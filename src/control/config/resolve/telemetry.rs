@@ -12,9 +12,11 @@ use super::super::raw::{
 use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{
     ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
 };
+use crate::tls::{self, ClientTlsSource};
 
 /// Bounds of a spool's size: some batches fit, and it is no slip of the pen.
 const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
@@ -27,6 +29,7 @@ const DEFAULT_MEMORY: u64 = 32 << 20;
 impl Resolver<'_> {
     pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
         let file = raw.records.file.as_ref();
+        let otlp = self.otlp(raw);
         TelemetrySettings {
             privacy: match raw.privacy.value {
                 RawPrivacy::Standard => Privacy::Standard,
@@ -35,7 +38,11 @@ impl Resolver<'_> {
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
             insights: self.insights(raw),
-            tracing: None,
+            tracing: otlp.as_ref().and_then(|otlp| otlp.traces.as_ref()).map(|traces| {
+                let ratio = traces.sampling.ratio;
+                Tracing { ratio }
+            }),
+            otlp,
         }
     }
 
@@ -74,8 +81,20 @@ impl Resolver<'_> {
         }
     }
 
+    /// The bundle that an exporter trusts. It is not kept: authorities are replaced while the gateway runs.
+    pub(super) fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
+        let ca = Some(self.files.locate(raw));
+        match tls::client_config(&ClientTlsSource { ca: ca.clone(), ..ClientTlsSource::default() }) {
+            Ok(_) => ca,
+            Err(error) => {
+                self.report.error(raw.at, error.to_string());
+                None
+            }
+        }
+    }
+
     /// The spool of an exporter: its own fields before the shared ones.
-    fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
+    pub(super) fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
         let own = own.map_or_else(RawOwnSpool::default, |own| own.value.clone());
         let path = own.path.as_ref().unwrap_or(&shared.path);
         self.text(path);

@@ -10,6 +10,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::super::exporter::Untranslatable;
+use super::super::machine_name;
 use super::connection::InstrumentationKey;
 use super::line::{Line, Scalar};
 
@@ -98,12 +99,7 @@ struct Measurements<'a>(&'a Line<'a>);
 
 impl Envelopes {
     pub(super) fn new(key: InstrumentationKey) -> Self {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let instance = match name.trim() {
-            "" => "unknown".to_owned(),
-            name => name.to_owned(),
-        };
-        Self { key, instance }
+        Self { key, instance: machine_name() }
     }
 
     /// The envelope of one line.

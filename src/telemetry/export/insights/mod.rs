@@ -21,6 +21,7 @@ pub use connection::{ConnectionError, ConnectionString};
 use super::exporter::{Again, Exporter, Outcome, Untranslatable};
 use super::http::HttpClient;
 use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
+use crate::tls::ClientTlsSource;
 use envelope::Envelopes;
 
 /// As in the configuration.
@@ -41,7 +42,7 @@ pub(in crate::telemetry) struct Insights {
 impl Insights {
     pub(in crate::telemetry) fn new(connection: &ConnectionString) -> Self {
         let (envelopes, track) = (Envelopes::new(connection.key().clone()), connection.track());
-        Self { envelopes, track, client: HttpClient::default() }
+        Self { envelopes, track, client: HttpClient::new(ClientTlsSource::default()) }
     }
 
     async fn post(&mut self, items: &[Vec<u8>]) -> Outcome {
