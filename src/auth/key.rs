@@ -18,11 +18,23 @@ use crate::telemetry::record::Principal;
 /// Longest key, in bytes; with its scheme it still fits the longest header that is looked at.
 const MAX_LEN: usize = 8 * 1024;
 
-/// The SHA-256 of a key, and how long the key opens.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The SHA-256 of a key, and how long the key opens. Two are equal if they open the same.
+#[derive(Clone, Copy)]
 pub struct KeyDigest {
     digest: Digest,
     not_after: Option<SystemTime>,
+    made: Option<SystemTime>,
+}
+
+/// What is known of a key beside what opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLife {
+    /// When it was made; `None`: its source does not say.
+    pub made: Option<SystemTime>,
+    /// From then on it is refused; `None`: never.
+    pub not_after: Option<SystemTime>,
+    /// When it last let somebody in, to the second; `None`: not since the process started.
+    pub last_use: Option<SystemTime>,
 }
 
 impl KeyDigest {
@@ -41,13 +53,19 @@ impl KeyDigest {
                 "a key holds visible ASCII characters only (no blanks, no line ends), since it travels in a header",
             ));
         }
-        Ok(Self { digest: sha256(key), not_after: None })
+        Ok(Self { digest: sha256(key), not_after: None, made: None })
     }
 
     /// A key known by the SHA-256 of its bytes. From `not_after` on it is refused as expired; `None`: never.
     #[must_use]
     pub const fn from_parts(digest: [u8; 32], not_after: Option<SystemTime>) -> Self {
-        Self { digest, not_after }
+        Self { digest, not_after, made: None }
+    }
+
+    /// The same, with the time at which the key was made.
+    #[must_use]
+    pub const fn made_at(self, made: SystemTime) -> Self {
+        Self { made: Some(made), ..self }
     }
 
     /// The SHA-256 of the key's bytes, as [`Self::from_parts`] takes it.
@@ -56,6 +74,14 @@ impl KeyDigest {
         &self.digest
     }
 }
+
+impl PartialEq for KeyDigest {
+    fn eq(&self, other: &Self) -> bool {
+        (self.digest, self.not_after) == (other.digest, other.not_after)
+    }
+}
+
+impl Eq for KeyDigest {}
 
 /// Without the digest: those of weak keys are worth guessing at.
 impl fmt::Debug for KeyDigest {
@@ -111,6 +137,14 @@ impl KeyPair {
     #[must_use]
     pub fn last_use(&self) -> [Option<SystemTime>; 2] {
         [self.primary.used.last(), self.secondary.as_ref().and_then(|slot| slot.used.last())]
+    }
+
+    /// The lives of the keys by their ids: primary, then secondary if there is one.
+    pub fn lives(&self) -> impl Iterator<Item = (&'static str, KeyLife)> {
+        ["primary", "secondary"].into_iter().zip(self.slots()).map(|(id, slot)| {
+            let KeyDigest { made, not_after, .. } = slot.key;
+            (id, KeyLife { made, not_after, last_use: slot.used.last() })
+        })
     }
 
     pub(super) fn verify(&self, key: &[u8], now: SystemTime) -> Result<Admitted, Error> {
@@ -225,6 +259,19 @@ mod tests {
         assert_eq!(error.kind, Kind::AuthExpired);
         assert!(keys.verify(b"first", at(NOW)).is_ok());
         assert_eq!(keys.last_use(), [Some(at(NOW)), Some(at(NOW - 1))], "a refusal is no use");
+    }
+
+    #[test]
+    fn the_life_of_a_key_is_told_and_changes_nothing_about_what_it_opens() {
+        let dated = digest("one").made_at(at(NOW - 9));
+        assert_eq!(dated, digest("one"));
+        let ending = KeyDigest::from_parts(sha256(b"two"), Some(at(NOW + 9)));
+        let keys = KeyPair::new(&KeySettings { primary: dated, secondary: Some(ending) }, None);
+        keys.verify(b"two", at(NOW)).unwrap();
+        let first = KeyLife { made: Some(at(NOW - 9)), not_after: None, last_use: None };
+        let second = KeyLife { made: None, not_after: Some(at(NOW + 9)), last_use: Some(at(NOW)) };
+        assert_eq!(keys.lives().collect::<Vec<_>>(), [("primary", first), ("secondary", second)]);
+        assert_eq!(pair("one", None).lives().count(), 1);
     }
 
     #[test]

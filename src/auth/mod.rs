@@ -32,7 +32,7 @@ use grant::Proof;
 
 pub use grant::{Admitted, Grant, ended};
 pub use jwks::{Jwks, JwksRegistry, JwksStatus, run as run_key_sets};
-pub use key::{KeyDigest, KeyPair};
+pub use key::{KeyDigest, KeyLife, KeyPair};
 pub use oidc::OidcVerifier;
 pub use outside::{OutsideClaims, OutsideIssuer, OutsideSettings};
 pub use settings::{

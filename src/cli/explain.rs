@@ -27,7 +27,7 @@ use crate::route::{Host, RouteTable, Routed, SERVICE_PREFIX, Target};
 use crate::tls;
 
 use super::ConfigFile;
-use deployment::{Candidates, show_mirror, show_retry};
+use deployment::{Candidates, show_balancing, show_mirror, show_retry};
 
 /// The call to explain.
 #[derive(Debug, Args)]
@@ -90,8 +90,15 @@ fn walk(config: &Config, call: &Call, met: &mut Value) -> anyhow::Result<Result<
         }
         proxy::check_method(&call.method, endpoint.methods())?;
         let candidates = Candidates::of(service, &headers);
-        let shown: Vec<_> =
-            candidates.deployments.iter().map(|it| show_deployment(it, endpoint, &asked)).collect();
+        let shown: Vec<_> = candidates
+            .deployments
+            .iter()
+            .map(|deployment| {
+                let mut shown = show_deployment(deployment, endpoint, &asked);
+                shown["balancing"] = show_balancing(&deployment.balancing, &headers);
+                shown
+            })
+            .collect();
         met["deployment"] = json!({ "because": candidates.because, "candidates": shown });
         met["mirror"] = show_mirror(service, &headers, (endpoint, &call.method));
         met["retry"] = show_retry(service, &call.method);

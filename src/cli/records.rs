@@ -1,5 +1,7 @@
 //! `scoregate records`: looks at the records of calls, in the file on this machine or through the management API.
 
+mod stats;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use super::manage::{Column, Format, Output, Target};
 use crate::error::Reason;
 use crate::telemetry::reader::{RecordFilter, RecordLog, StatusFilter};
+use stats::Stats;
 
 /// Between two questions for new records to a running gateway.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +42,8 @@ pub(super) enum RecordsCommand {
         #[arg(long, short = 'n', default_value_t = 10)]
         lines: usize,
     },
+    /// What became of them, by where they go: accepted, delivered, spooled and dropped
+    Stats(Stats),
 }
 
 /// Which records, and where they are.
@@ -110,6 +115,7 @@ pub(super) fn run(
                 }
             }
         },
+        RecordsCommand::Stats(stats) => stats.run(target, out),
     }
 }
 

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::lifecycle::{self, Phase, PhaseReceiver};
-use crate::telemetry::metrics::StoreState;
-use crate::telemetry::{Metrics, metrics};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Format, StoreState};
 
 use super::publish::Publisher;
 use super::reload::Reloader;
@@ -108,8 +108,10 @@ impl Observe {
         }
         match request.uri().path() {
             "/metrics" => {
-                let mut response = text(StatusCode::OK, self.metrics.render());
-                let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
+                let accepted = request.headers().get_all(header::ACCEPT);
+                let format = Format::accepted(accepted.iter().filter_map(|value| value.to_str().ok()));
+                let mut response = text(StatusCode::OK, self.metrics.render_as(format));
+                let content_type = HeaderValue::from_static(format.content_type());
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                 response
             }

@@ -14,7 +14,7 @@ use crate::listener::ListenerSettings;
 use crate::proxy::{ListenerState, Service, ServiceChanges, ServiceSettings, Snapshot};
 use crate::route::RouteTable;
 use crate::telemetry::Metrics;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, ServerTls, TlsError};
 use crate::upstream::{Replica, ReplicaSet};
 
 use super::build;
@@ -79,11 +79,7 @@ impl Publisher {
         drop(running);
         let listeners = listeners(&sources.listeners, &config.listeners)?;
         for listener in &*listeners {
-            let shown = listener.tls.iter().flat_map(|tls| tls.certificates.certificates());
-            let named: Vec<_> =
-                shown.map(|certificate| (certificate.name(), certificate.not_after)).collect();
-            let named = named.iter().map(|(name, not_after)| (name.as_str(), *not_after));
-            self.metrics.certificates().serves(&listener.settings.name, named);
+            show_certificates(&self.metrics, &listener.settings.name, listener.tls.as_ref());
         }
         sources.declared = declared;
         sources.listeners = listeners;
@@ -220,6 +216,14 @@ impl Sources {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.retired.len()
     }
+}
+
+/// Has `metrics` show the certificates that `listener` serves from now on.
+pub fn show_certificates(metrics: &Metrics, listener: &str, tls: Option<&ServerTls>) {
+    let shown = tls.into_iter().flat_map(|tls| tls.certificates.certificates());
+    let named: Vec<_> = shown.map(|certificate| (certificate.name(), certificate.not_after)).collect();
+    let named = named.iter().map(|(name, not_after)| (name.as_str(), *not_after));
+    metrics.certificates().serves(listener, named);
 }
 
 /// The listeners of `new`, with their certificates read again. Connections know their listener by its place, which the order

@@ -5,12 +5,12 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::telemetry::Metrics;
-use crate::telemetry::metrics::RunningConfig;
+use crate::telemetry::metrics::{MANAGEMENT_LISTENER, RunningConfig};
+use crate::telemetry::{Disclosure, Metrics};
 use crate::tls::{self, ServerTls, TlsError};
 
 use super::config::{self, Config, DrainSettings, Loaded, Problems, Source};
-use super::publish::{PublishError, Publisher};
+use super::publish::{PublishError, Publisher, show_certificates};
 
 /// Keeps the running configuration up to date with its files.
 pub struct Reloader {
@@ -20,6 +20,7 @@ pub struct Reloader {
     running: Mutex<Config>,
     status: ArcSwap<Status>,
     management_tls: Option<Arc<ArcSwap<ServerTls>>>,
+    disclosure: Option<Disclosure>,
 }
 
 /// What runs and what the files say, as `/config/status` shows it.
@@ -67,13 +68,19 @@ impl Reloader {
         };
         let running = Mutex::new(loaded.config);
         let status = ArcSwap::from_pointee(status);
-        Self { source, publisher, metrics, running, status, management_tls: None }
+        Self { source, publisher, metrics, running, status, management_tls: None, disclosure: None }
     }
 
     /// Has reloads swap the certificates of the management plane too.
     #[must_use]
     pub fn with_management(self, tls: Option<Arc<ArcSwap<ServerTls>>>) -> Self {
         Self { management_tls: tls, ..self }
+    }
+
+    /// Has reloads change which query parameters are masked in records.
+    #[must_use]
+    pub fn with_disclosure(self, disclosure: Disclosure) -> Self {
+        Self { disclosure: Some(disclosure), ..self }
     }
 
     /// What runs and what the files say.
@@ -131,7 +138,11 @@ impl Reloader {
                 match self.publisher.publish(&loaded.config) {
                     Ok(generation) => {
                         if let (Some(served), Some(certificates)) = (&self.management_tls, certificates) {
+                            show_certificates(&self.metrics, MANAGEMENT_LISTENER, Some(&certificates));
                             served.store(Arc::new(certificates));
+                        }
+                        if let Some(disclosure) = &self.disclosure {
+                            disclosure.mask(&loaded.config.telemetry.masked);
                         }
                         *running = loaded.config;
                         self.apply(generation, loaded.hash)

@@ -11,6 +11,7 @@ mod azure_v1;
 mod azure_v2;
 mod caller;
 mod credentials;
+mod duration;
 mod http;
 mod native;
 pub mod operations;

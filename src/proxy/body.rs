@@ -155,7 +155,7 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// An answer's body. It carries the exchange: when it is dropped, the record is written.
+/// An answer's body. It carries the exchange: when it is dropped, the record is written, if not before.
 pub struct ResponseBody {
     body: Body,
     /// `None` for what never became a call.
@@ -186,7 +186,14 @@ impl ResponseBody {
         Some(Tunnel::new(self.body.into_upgraded()?, self.exchange?))
     }
 
-    /// The answer could not be handed over: the client is gone or does not read. To be called before the drop.
+    /// To be called before the answer's last bytes are handed over: where records are written ahead, this call's is written
+    /// now, and the result is `true`. Then the answer is over, whatever its body may still bring.
+    pub fn before_end(&mut self) -> bool {
+        self.exchange.as_mut().is_some_and(|exchange| exchange.record_ahead())
+    }
+
+    /// The answer could not be handed over: the client is gone or does not read. To be called before the drop; too late for
+    /// a record that was written ahead.
     pub fn break_off(&mut self, error: &Error) {
         if let Some(exchange) = &mut self.exchange {
             exchange.reopen();

@@ -27,9 +27,9 @@ use super::worker::WorkerSnapshot;
 use super::{ConnectionFacts, Inbound, Service, Worker, grpc, headers};
 
 /// One call, from its head to its last byte. However it ends (answered, cancelled, cut, panicked), dropping this
-/// writes its one record.
+/// writes its one record, unless that was [written ahead](Self::record_ahead).
 pub(super) struct Exchange {
-    /// The facts so far. Phases set them; only the drop writes them.
+    /// The facts so far. Phases set them; only the end writes them.
     pub record: Record,
     /// What the answer's head carries whoever makes it.
     pub answer: AnswerFacts,
@@ -61,6 +61,8 @@ enum Progress {
     Answering,
     /// Nothing more to come; reason and status stand.
     Done,
+    /// The record is written: what happens yet is not in it.
+    Recorded,
 }
 
 /// The service that the call found, in the snapshot that the call began with.
@@ -340,7 +342,7 @@ impl Exchange {
 
     /// The answer broke off.
     pub fn break_off(&mut self, error: &Error) {
-        if self.progress != Progress::Done {
+        if matches!(self.progress, Progress::Waiting | Progress::Answering) {
             self.set_reason(error.reason());
             self.progress = Progress::Done;
         }
@@ -348,7 +350,23 @@ impl Exchange {
 
     /// What was handed over did not get through after all.
     pub fn reopen(&mut self) {
-        self.progress = Progress::Answering;
+        if self.progress != Progress::Recorded {
+            self.progress = Progress::Answering;
+        }
+    }
+
+    /// The next bytes for the client are the last ones of the answer. Where records are written ahead, this one is written
+    /// now, and tells of an answer that was whole. Whether that is so.
+    pub fn record_ahead(&mut self) -> bool {
+        if !self.worker.records.is_ahead() {
+            return false;
+        }
+        if self.progress != Progress::Recorded {
+            self.complete();
+            self.leave_record();
+            self.progress = Progress::Recorded;
+        }
+        true
     }
 
     fn set_reason(&mut self, reason: Reason) {
@@ -381,6 +399,15 @@ impl Exchange {
         }
     }
 
+    fn leave_record(&mut self) {
+        self.settle();
+        match self.service() {
+            Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
+            None => self.worker.metrics.unrouted().observe(&self.record),
+        }
+        self.worker.records.write(&self.record);
+    }
+
     fn log_cut(&self) {
         let record = &self.record;
         let (service, replica) = (record.service.as_deref(), record.replica.as_deref());
@@ -391,12 +418,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.settle();
-        match self.service() {
-            Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
-            None => self.worker.metrics.unrouted().observe(&self.record),
+        if self.progress != Progress::Recorded {
+            self.leave_record();
         }
-        self.worker.records.write(&self.record);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod cipher;
 mod envelope;
+mod own;
 mod rekey;
 
 use secrecy::SecretBox;
@@ -12,6 +13,7 @@ use super::{Batch, StoreError};
 
 pub use self::envelope::EnvelopeSealer;
 pub(super) use self::envelope::is_sealed;
+pub use self::own::{own_key, own_key_or_new};
 pub use self::rekey::{rekey, verify};
 
 /// Seals and opens secrets of workspaces.

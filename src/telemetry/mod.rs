@@ -5,9 +5,12 @@
 //! record file: exporters get that line out of their [`spool`] and nothing else. [`Metrics`] are counted in place and read
 //! by `/metrics`.
 
+mod ahead;
 mod counter;
+mod disclosure;
 mod encode;
 mod export;
+pub mod history;
 pub mod metrics;
 pub mod reader;
 pub mod record;
@@ -22,15 +25,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use export::otlp::settings as otlp;
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
-pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
+pub use settings::{
+    Activity, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings, TelemetrySettings,
+    WriteOrder,
+};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
+use crate::lifecycle;
+use ahead::Ahead;
 use export::{Exporters, Output, Queue, Writer};
 use sink::Destination;
-use spool::SpoolError;
+use spool::{Spool, SpoolError, SpoolKey};
 
 /// The running telemetry: owns the thread that writes records. Dropped without [`shutdown`](Self::shutdown), it lets that
 /// thread finish by itself.
@@ -39,43 +48,81 @@ pub struct Telemetry {
     /// Closes when the writer thread has ended.
     writer: Option<Receiver<()>>,
     exporters: Exporters,
+    activity: Activity,
+}
+
+/// The spool of an exporter, for events of the activity log. Any number of threads may use it.
+#[derive(Clone)]
+pub struct EventSpool(Arc<Spool>);
+
+impl EventSpool {
+    /// The sequence of the last event that it took, in this process or an earlier one; `None`: it never took one.
+    #[must_use]
+    pub fn reached(&self) -> Option<u64> {
+        self.0.events_reached()
+    }
+
+    /// Takes events as lines of JSON, up to the one with the sequence `reached`; blocks on the disk. They count like
+    /// records. A kill in the midst of it has the next process take them once more.
+    pub fn append(&self, lines: &[u8], reached: u64) {
+        self.0.append_events(lines, reached);
+    }
 }
 
 impl Telemetry {
     /// Opens what the settings name and starts the writer thread and the exporters, which are tasks of the runtime that
-    /// this is called on; with no file, standard output or exporter there is none, and records count as written. What
-    /// becomes of records shows in `metrics`.
+    /// this is called on; with nothing for it to do there is no such thread. Without a file, standard output or exporter
+    /// records count as written. What becomes of records shows in `metrics`. `key` is the gateway's key for spools, if it
+    /// has one.
     ///
     /// # Errors
     /// The record file, standard output or a spool cannot be opened, or there is no thread to be had.
-    pub fn start(settings: &TelemetrySettings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+    pub fn start(
+        settings: &TelemetrySettings,
+        key: Option<&SpoolKey>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
-        let exporters = Exporters::start(settings, metrics)?;
-        Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
-            .map_err(StartError::Thread)
+        let exporters = Exporters::start(settings, key, metrics)?;
+        let disclosure = Disclosure::new(settings.privacy, settings.masked.clone());
+        let mut started = Self::with_outputs(outputs, exporters, disclosure, metrics.records())
+            .map_err(StartError::Thread)?;
+        started.activity = settings.activity;
+        if let Some(ahead) = started.sink.to.ahead() {
+            lifecycle::spawn("records", ahead::sync_in_time(Arc::downgrade(ahead)));
+        }
+        Ok(started)
+    }
+
+    /// Where events of the activity log are to go; none if the configuration wants them nowhere, or has no exporter.
+    #[must_use]
+    pub fn event_spools(&self) -> Vec<EventSpool> {
+        match self.activity {
+            Activity::Exported => self.exporters.spools().into_iter().map(EventSpool).collect(),
+            Activity::Kept => Vec::new(),
+        }
     }
 
     fn with_outputs(
-        outputs: Vec<Output>,
+        outputs: Outputs,
         exporters: Exporters,
-        privacy: Privacy,
+        disclosure: Disclosure,
         counts: Arc<RecordCounts>,
     ) -> io::Result<Self> {
-        let spools = exporters.spools();
-        if outputs.is_empty() && spools.is_empty() {
-            let to = Destination::Nowhere;
-            let sink = RecordSink { to, privacy, counts };
-            return Ok(Self { sink, writer: None, exporters });
-        }
-        let queue = Arc::new(Queue::new());
-        let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(&counts), outputs, spools };
-        let (ended, writer_ended) = channel();
-        std::thread::Builder::new().name("records".to_owned()).spawn(move || {
-            let _ended: std::sync::mpsc::Sender<()> = ended;
-            writer.run();
-        })?;
-        let to = Destination::Writer(queue);
-        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended), exporters })
+        let (outputs, outputs_ahead) = match outputs.order {
+            WriteOrder::Behind => (outputs.all, Vec::new()),
+            WriteOrder::Ahead => (Vec::new(), outputs.all),
+        };
+        let is_ahead = |spool: &Arc<Spool>| spool.mode() == SpoolMode::WriteAhead;
+        let (spools_ahead, spools) = exporters.spools().into_iter().partition(is_ahead);
+        let (queue, writer) = start_writer(outputs, spools, &counts)?.unzip();
+        let to = match (Ahead::of(outputs_ahead, spools_ahead), queue) {
+            (Some(ahead), rest) => Destination::Ahead { ahead, rest },
+            (None, Some(queue)) => Destination::Writer(queue),
+            (None, None) => Destination::Nowhere,
+        };
+        let sink = RecordSink { to, disclosure, counts };
+        Ok(Self { sink, writer, exporters, activity: Activity::default() })
     }
 
     /// Where workers leave their records.
@@ -84,16 +131,26 @@ impl Telemetry {
         self.sink.clone()
     }
 
+    /// What is told of calls.
+    #[must_use]
+    pub fn disclosure(&self) -> Disclosure {
+        self.sink.disclosure.clone()
+    }
+
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not
-    /// wait for it. If it cannot be opened, the log says so and the old one stays in use.
+    /// wait for it. If it cannot be opened, the log says so and the old one stays in use. To be called on the runtime that
+    /// the telemetry was started on.
     pub fn reopen(&self) {
-        if let Destination::Writer(queue) = &self.sink.to {
+        if let Some(queue) = self.sink.to.queue() {
             queue.push_reopen();
+        }
+        if let Some(ahead) = self.sink.to.ahead().cloned() {
+            drop(tokio::task::spawn_blocking(move || ahead.reopen()));
         }
     }
 
     /// Writes all that was handed over and makes it durable, and lets the exporters deliver what they can; blocks up to
-    /// `within`. To be called when the workers have ended: what they hand over from now on is dropped, and counted. What
+    /// `within`, and for the last sync of what is written ahead. To be called when the workers have ended: what they hand over from now on is dropped, and counted. What
     /// exporters have not delivered stays in their spools for the next process, but for those in memory.
     ///
     /// # Errors
@@ -106,7 +163,10 @@ impl Telemetry {
     }
 
     fn finish_writing(&mut self, within: Duration) -> Result<(), Unfinished> {
-        let (Some(writer), Destination::Writer(queue)) = (self.writer.take(), &self.sink.to) else {
+        if let Some(ahead) = self.sink.to.ahead() {
+            ahead.sync();
+        }
+        let (Some(writer), Some(queue)) = (self.writer.take(), self.sink.to.queue()) else {
             return Ok(());
         };
         queue.close();
@@ -119,13 +179,38 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Destination::Writer(queue) = &self.sink.to {
+        if let Some(queue) = self.sink.to.queue() {
             queue.close();
         }
     }
 }
 
-fn outputs(settings: &TelemetrySettings) -> Result<Vec<Output>, StartError> {
+/// The queue, and what closes when the writer thread behind it has ended; `None`: there is nothing for it to do.
+fn start_writer(
+    outputs: Vec<Output>,
+    spools: Vec<Arc<Spool>>,
+    counts: &Arc<RecordCounts>,
+) -> io::Result<Option<(Arc<Queue>, Receiver<()>)>> {
+    if outputs.is_empty() && spools.is_empty() {
+        return Ok(None);
+    }
+    let queue = Arc::new(Queue::new());
+    let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(counts), outputs, spools };
+    let (ended, writer_ended) = channel();
+    std::thread::Builder::new().name("records".to_owned()).spawn(move || {
+        let _ended: std::sync::mpsc::Sender<()> = ended;
+        writer.run();
+    })?;
+    Ok(Some((queue, writer_ended)))
+}
+
+/// The record file and standard output, as far as they are wanted.
+struct Outputs {
+    all: Vec<Output>,
+    order: WriteOrder,
+}
+
+fn outputs(settings: &TelemetrySettings) -> Result<Outputs, StartError> {
     let mut outputs = Vec::new();
     if let Some(path) = &settings.record_file {
         let file = Output::file(path).map_err(|error| StartError::File { path: path.clone(), error })?;
@@ -134,7 +219,7 @@ fn outputs(settings: &TelemetrySettings) -> Result<Vec<Output>, StartError> {
     if settings.record_stdout {
         outputs.push(Output::stdout().map_err(StartError::Stdout)?);
     }
-    Ok(outputs)
+    Ok(Outputs { all: outputs, order: settings.record_order })
 }
 
 /// Records cannot be written from the start.
@@ -209,7 +294,7 @@ mod tests {
     fn start(path: &Path) -> Telemetry {
         let settings =
             TelemetrySettings { record_file: Some(path.to_owned()), ..TelemetrySettings::default() };
-        Telemetry::start(&settings, &Metrics::new()).unwrap()
+        Telemetry::start(&settings, None, &Metrics::new()).unwrap()
     }
 
     fn record_of(telemetry: &Telemetry, status: u16) {
@@ -243,6 +328,28 @@ mod tests {
         assert_eq!(others, 0, "only the owner writes, others do not read");
     }
 
+    #[tokio::test]
+    async fn a_file_written_ahead_is_opened_anew_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("records"), folder.path().join("old"));
+        let settings = TelemetrySettings {
+            record_file: Some(path.clone()),
+            record_order: WriteOrder::Ahead,
+            ..TelemetrySettings::default()
+        };
+        let telemetry = Telemetry::start(&settings, None, &Metrics::new()).unwrap();
+        record_of(&telemetry, 201);
+        fs::rename(&path, &old).unwrap();
+        telemetry.reopen();
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !path.exists() && Instant::now() < patience {
+            tokio::task::yield_now().await;
+        }
+        record_of(&telemetry, 202);
+        assert_eq!((statuses(&old), statuses(&path)), (vec![201], vec![202]), "before any shutdown");
+        telemetry.shutdown(Duration::from_secs(60)).unwrap();
+    }
+
     #[test]
     fn a_reopen_that_fails_keeps_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -262,7 +369,7 @@ mod tests {
             record_file: Some("/nonexistent/records".into()),
             ..TelemetrySettings::default()
         };
-        let error = Telemetry::start(&settings, &Metrics::new()).err().unwrap().to_string();
+        let error = Telemetry::start(&settings, None, &Metrics::new()).err().unwrap().to_string();
         assert!(
             error.starts_with("telemetry.records.file.path: /nonexistent/records cannot be opened"),
             "{error}"

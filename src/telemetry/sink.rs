@@ -2,7 +2,7 @@
 //!
 //! On the request path this costs the encoding and two additions. The hand-over (a short lock, a wake-up) happens once per
 //! [`BATCH_BYTES`]; when the writer cannot keep up it is refused, and the records are dropped and counted: a slow disk slows
-//! no call. Every record that was accepted is at any time either queued, written or dropped ([`RecordCounts`]).
+//! no call. What is to be [written ahead](super::ahead) the worker writes itself, at once. Every record that was accepted is at any time either queued, written or dropped ([`RecordCounts`]).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::ahead::Ahead;
 use super::counter::Spread;
+use super::disclosure::Disclosure;
 use super::export::{Batch, Queue};
 use super::record::Record;
-use super::settings::Privacy;
 
 /// A worker's buffer is handed over once it holds this much.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
@@ -26,7 +27,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct RecordSink {
     pub(super) to: Destination,
-    pub(super) privacy: Privacy,
+    pub(super) disclosure: Disclosure,
     pub(super) counts: Arc<RecordCounts>,
 }
 
@@ -35,6 +36,8 @@ pub struct RecordSink {
 pub(super) enum Destination {
     /// They go to the writer thread.
     Writer(Arc<Queue>),
+    /// The worker writes them itself; then they go to the writer thread, if that has something to do with them.
+    Ahead { ahead: Arc<Ahead>, rest: Option<Arc<Queue>> },
     /// The configuration wants them nowhere: they count as written, since nothing that was asked for got lost.
     Nowhere,
 }
@@ -52,7 +55,27 @@ impl RecordSink {
     /// The sink of one worker thread.
     #[must_use]
     pub fn worker(&self) -> WorkerSink {
-        WorkerSink(Rc::new(Buffer { sink: self.clone(), open: RefCell::default(), filling: Notify::new() }))
+        let (open, line) = (RefCell::default(), RefCell::default());
+        WorkerSink(Rc::new(Buffer { sink: self.clone(), open, line, filling: Notify::new() }))
+    }
+}
+
+impl Destination {
+    /// The way to the writer thread.
+    pub(super) fn queue(&self) -> Option<&Queue> {
+        match self {
+            Self::Writer(queue) => Some(queue),
+            Self::Ahead { rest, .. } => rest.as_deref(),
+            Self::Nowhere => None,
+        }
+    }
+
+    /// What is written ahead.
+    pub(super) fn ahead(&self) -> Option<&Arc<Ahead>> {
+        match self {
+            Self::Ahead { ahead, .. } => Some(ahead),
+            Self::Writer(_) | Self::Nowhere => None,
+        }
     }
 }
 
@@ -63,31 +86,32 @@ pub struct WorkerSink(Rc<Buffer>);
 struct Buffer {
     sink: RecordSink,
     open: RefCell<Batch>,
+    /// The record that is being written ahead.
+    line: RefCell<Batch>,
     /// Told when the first record comes into an empty buffer.
     filling: Notify,
 }
 
 impl WorkerSink {
-    /// Takes one record. Never waits.
+    /// Takes one record. Never waits, but for the system to take what is written ahead.
     pub fn write(&self, record: &Record) {
-        let Buffer { sink, open, filling } = &*self.0;
-        if matches!(sink.to, Destination::Nowhere) {
-            sink.counts.accepted.add(1);
-            sink.counts.written.fetch_add(1, Relaxed);
-            return;
+        let RecordSink { to, disclosure, counts } = &self.0.sink;
+        match to {
+            Destination::Writer(_) => {
+                self.0.queue(|open| open.append(|line| record.write_line(disclosure, line)));
+            }
+            Destination::Ahead { ahead, .. } => self.0.write_ahead(record, ahead),
+            Destination::Nowhere => {
+                counts.accepted.add(1);
+                counts.written.fetch_add(1, Relaxed);
+            }
         }
-        let (first, filled) = {
-            let mut open = open.borrow_mut();
-            open.append(|line| record.encode(sink.privacy, line));
-            (open.records() == 1, open.len() >= BATCH_BYTES)
-        };
-        sink.counts.accepted.add(1);
-        sink.counts.queued.add(1);
-        if filled {
-            self.flush();
-        } else if first {
-            filling.notify_one();
-        }
+    }
+
+    /// Whether a record is to be written before the last byte of its call's answer is handed over.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        matches!(self.0.sink.to, Destination::Ahead { .. })
     }
 
     /// Hands over what the buffer holds.
@@ -108,8 +132,46 @@ impl WorkerSink {
 }
 
 impl Buffer {
+    /// Has `add` put one record into what goes to the writer thread.
+    fn queue(&self, add: impl FnOnce(&mut Batch)) {
+        let (first, filled) = {
+            let mut open = self.open.borrow_mut();
+            add(&mut open);
+            (open.records() == 1, open.len() >= BATCH_BYTES)
+        };
+        self.sink.counts.accepted.add(1);
+        self.sink.counts.queued.add(1);
+        if filled {
+            self.flush();
+        } else if first {
+            self.filling.notify_one();
+        }
+    }
+
+    fn write_ahead(&self, record: &Record, ahead: &Ahead) {
+        let RecordSink { to, disclosure, counts } = &self.sink;
+        let line = &mut *self.line.borrow_mut();
+        line.clear();
+        line.append(|out| record.write_line(disclosure, out));
+        let is_written = ahead.write(line) == line.records();
+        if to.queue().is_some() {
+            return self.queue(|open| {
+                open.append(|out| out.extend_from_slice(line.lines()));
+                if !is_written {
+                    open.lose_last();
+                }
+            });
+        }
+        counts.accepted.add(1);
+        counts.queued.add(1);
+        match is_written {
+            true => counts.written(1),
+            false => counts.dropped(1),
+        }
+    }
+
     fn flush(&self) {
-        let Destination::Writer(queue) = &self.sink.to else {
+        let Some(queue) = self.sink.to.queue() else {
             return;
         };
         let mut open = self.open.borrow_mut();
@@ -184,8 +246,8 @@ impl Default for RecordCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Telemetry;
     use crate::telemetry::export::{Output, Tail, Target};
+    use crate::telemetry::{MaskedNames, Outputs, Privacy, Telemetry, WriteOrder};
     use std::io::{self, Write};
     use std::sync::{Condvar, Mutex};
 
@@ -242,18 +304,22 @@ mod tests {
             Ok(None)
         }
 
-        fn sync(&mut self) -> io::Result<()> {
-            Ok(())
+        fn file(&self) -> Option<Arc<std::fs::File>> {
+            None
         }
     }
 
     fn start(gates: &[Gate]) -> (Telemetry, Arc<RecordCounts>) {
+        start_in_order(WriteOrder::Behind, gates)
+    }
+
+    fn start_in_order(order: WriteOrder, gates: &[Gate]) -> (Telemetry, Arc<RecordCounts>) {
         let counts = Arc::new(RecordCounts::new());
-        let outputs = gates.iter().map(|gate| Output::new("gate".to_owned(), Box::new(gate.clone())));
+        let output = |gate: &Gate| Output::new("gate".to_owned(), Box::new(gate.clone()));
         let telemetry = Telemetry::with_outputs(
-            outputs.collect(),
+            Outputs { all: gates.iter().map(output).collect(), order },
             crate::telemetry::export::Exporters::none(),
-            Privacy::Standard,
+            Disclosure::new(Privacy::Standard, MaskedNames::default()),
             Arc::clone(&counts),
         );
         (telemetry.unwrap(), counts)
@@ -321,10 +387,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_ahead_is_there_when_the_worker_goes_on() {
+        let gates = [Gate::default(), Gate::default()];
+        gates.iter().for_each(|gate| gate.set(Passage::Open));
+        let (telemetry, counts) = start_in_order(WriteOrder::Ahead, &gates);
+        let worker = telemetry.sink().worker();
+        for records in 1..=3 {
+            worker.write(&Record::sample());
+            assert_eq!(gates.each_ref().map(Gate::lines), [records; 2]);
+            assert_eq!((counts.written_total(), counts.queued_now()), (records, 0));
+        }
+        gates[1].set(Passage::Failing);
+        worker.write(&Record::sample());
+        assert_eq!((counts.accepted_total(), counts.written_total(), counts.dropped_total()), (4, 3, 1));
+        gates[1].set(Passage::Open);
+        worker.write(&Record::sample());
+        assert_eq!((counts.accepted_total(), counts.written_total(), counts.dropped_total()), (5, 4, 1));
+        assert_adds_up(&counts);
+        assert_eq!(telemetry.shutdown(LONG), Ok(()));
+    }
+
+    #[test]
     fn many_workers_and_a_writer_add_up() {
         let gate = Gate::default();
         gate.set(Passage::Open);
-        let (telemetry, counts) = start(std::slice::from_ref(&gate));
+        many_workers_add_up(&gate, start(std::slice::from_ref(&gate)));
+    }
+
+    #[test]
+    fn many_workers_that_write_ahead_add_up() {
+        let gate = Gate::default();
+        gate.set(Passage::Open);
+        many_workers_add_up(&gate, start_in_order(WriteOrder::Ahead, std::slice::from_ref(&gate)));
+    }
+
+    fn many_workers_add_up(gate: &Gate, (telemetry, counts): (Telemetry, Arc<RecordCounts>)) {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let sink = telemetry.sink();
@@ -383,18 +480,31 @@ mod tests {
     #[test]
     #[ignore = "a measurement"]
     fn price_of_a_record() {
+        price(WriteOrder::Behind);
+    }
+
+    /// The same, written ahead.
+    #[tokio::test]
+    #[ignore = "a measurement"]
+    async fn price_of_a_record_written_ahead() {
+        price(WriteOrder::Ahead);
+    }
+
+    fn price(record_order: WriteOrder) {
         const TIMES: u64 = 100_000;
         let folder = tempfile::tempdir().unwrap();
         let settings = crate::telemetry::TelemetrySettings {
             record_file: Some(folder.path().join("records.jsonl")),
+            record_order,
             ..Default::default()
         };
         let metrics = crate::telemetry::Metrics::new();
-        let telemetry = Telemetry::start(&settings, &metrics).unwrap();
+        let telemetry = Telemetry::start(&settings, None, &metrics).unwrap();
         let service = metrics.service(&"iris".into(), crate::catalog::ComputeType::Aks);
         let worker = telemetry.sink().worker();
         let record = Record::sample();
         let mut out = Vec::new();
+        let disclosure = Disclosure::new(Privacy::Standard, MaskedNames::default());
         let time = |name: &str, step: &mut dyn FnMut()| {
             let start = cpu_nanoseconds("/proc/thread-self/schedstat");
             (0..TIMES).for_each(|_| step());
@@ -403,7 +513,7 @@ mod tests {
         };
         time("encode", &mut || {
             out.clear();
-            record.encode(Privacy::Standard, &mut out);
+            record.write_line(&disclosure, &mut out);
         });
         time("start and observe", &mut || {
             let _in_flight = service.start();

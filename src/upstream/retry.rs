@@ -53,13 +53,17 @@ impl Default for RetrySettings {
     }
 }
 
-/// Over how many seconds calls and repeated calls are weighed against each other.
-const WINDOW: u64 = 10;
+/// Over how many seconds calls and repeated calls are weighed against each other. What is counted by the second is known to
+/// a second only: of calls the last ten seconds count as far as they have come, of repeated calls the one before them as
+/// well. So the percentage is kept over any ten seconds. Were both counted alike, what a second of trouble had left over
+/// could be spent once more ten seconds later, a moment before that second's repeated calls are ten seconds old.
+const CALLS_WINDOW: u64 = 10;
+const AGAIN_WINDOW: u64 = CALLS_WINDOW + 1;
 
 /// Repeated calls within the window that are always allowed: a percentage of next to nothing is nothing.
 const FLOOR: u64 = 10;
 
-const SLOTS: usize = 10;
+const SLOTS: usize = AGAIN_WINDOW as usize;
 
 /// How many calls of a service may be sent again, shared by all workers. Counts by the second, without a lock. Workers
 /// that ask at the same moment may overdraw it by one call each.
@@ -120,10 +124,12 @@ impl RetryBudget {
     #[must_use]
     pub fn spend(&self, now: Instant) -> bool {
         let second = self.second(now);
-        let in_window = |slot: &Slot| (second + Slot::SECONDS - slot.second) % Slot::SECONDS < WINDOW;
-        let slots = self.slots.iter().map(|slot| Slot::unpack(slot.load(Relaxed))).filter(in_window);
-        let (calls, again) =
-            slots.fold((0, 0), |(calls, again), slot| (calls + slot.calls, again + slot.again));
+        let (mut calls, mut again) = (0, 0);
+        for slot in self.slots.iter().map(|slot| Slot::unpack(slot.load(Relaxed))) {
+            let age = (second + Slot::SECONDS - slot.second) % Slot::SECONDS;
+            calls += if age < CALLS_WINDOW { slot.calls } else { 0 };
+            again += if age < AGAIN_WINDOW { slot.again } else { 0 };
+        }
         let allowed = (calls * u64::from(self.percent) / 100).max(FLOOR);
         if again >= allowed {
             return false;
@@ -135,7 +141,7 @@ impl RetryBudget {
     fn count(&self, now: Instant, add: impl Fn(&mut Slot)) {
         let second = self.second(now);
         // Below SLOTS.
-        let slot = &self.slots[usize::try_from(second % WINDOW).unwrap_or_default()];
+        let slot = &self.slots[usize::try_from(second % AGAIN_WINDOW).unwrap_or_default()];
         slot.update(Relaxed, Relaxed, |word| {
             let mut slot = Slot::unpack(word);
             if slot.second != second {
@@ -154,6 +160,8 @@ impl RetryBudget {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -194,6 +202,48 @@ mod tests {
         (0..200).for_each(|_| budget.earn(start + 18 * SECOND));
         // 10 + 200 calls, 50 spent.
         assert_eq!(spent(&budget, start + 18 * SECOND), 55);
+    }
+
+    proptest! {
+        /// All calls fail from some moment on and are sent again as long as they may be.
+        #[test]
+        fn the_percentage_is_kept_over_any_ten_seconds(
+            percent in 1u32..=100,
+            gaps in proptest::collection::vec(0u64..200, 1..400),
+            well in 0usize..300,
+        ) {
+            let budget = RetryBudget::new(percent);
+            let window = 10 * SECOND;
+            let (mut now, mut calls, mut again) = (budget.begun, Vec::new(), Vec::new());
+            for (number, gap) in gaps.into_iter().enumerate() {
+                now += Duration::from_millis(gap);
+                budget.earn(now);
+                calls.push(now);
+                if number >= well && budget.spend(now) {
+                    again.push(now);
+                    let within = |times: &[Instant]| times.iter().filter(|at| now - **at < window).count();
+                    let allowed = (within(&calls) * percent as usize / 100).max(10);
+                    prop_assert!(within(&again) <= allowed, "{} of {}", within(&again), within(&calls));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn trouble_of_half_a_minute_costs_no_more_than_the_percentage() {
+        const RATE: u32 = 200;
+        for begins in [0, 300, 999] {
+            let budget = RetryBudget::new(20);
+            let at = |call: u32| budget.begun + Duration::from_millis(begins) + call * SECOND / RATE;
+            let well = 20 * RATE;
+            (0..well).for_each(|call| budget.earn(at(call)));
+            let mut again = 0;
+            for call in well..well + 30 * RATE {
+                budget.earn(at(call));
+                again += (0..2).filter(|_| budget.spend(at(call))).count();
+            }
+            assert!(again <= 30 * RATE as usize / 5, "{again}");
+        }
     }
 
     #[test]

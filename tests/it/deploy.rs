@@ -275,7 +275,8 @@ fn every_yaml_file_under_deploy_is_looked_at() {
         }
     }
     found.sort();
-    assert_eq!(found, ["example.yaml", "sidecar.yaml", "standalone.yaml"]);
+    // The rules are no configurations: observability.rs looks at them.
+    assert_eq!(found, ["example.yaml", "rules.yaml", "rules_test.yaml", "sidecar.yaml", "standalone.yaml"]);
 }
 
 /// A manifest's configuration and the pod that it is for.

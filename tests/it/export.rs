@@ -1,20 +1,27 @@
 //! Exporters at the door: every record reaches the collector exactly once, whatever the collector does, no call notices,
 //! and the counts add up.
 
+mod activity;
+mod ahead;
+mod encryption;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{
-    Connection, Gateway, KEY, Seen, Upstream, config, eventually, prepare, read_request, score_request,
-    service, soon,
+    Authority, Connection, Gateway, KEY, Seen, Upstream, config, eventually, prepare, read_request,
+    score_request, service, soon,
 };
 
 const EXPORTER: &str = r#"{exporter="application_insights"}"#;
@@ -130,8 +137,14 @@ impl Collector {
     }
 }
 
-/// The id of an item that has all it must have.
+/// The id of an item that has all it must have; of an event its place in the activity log.
 fn checked(item: &Value) -> String {
+    if item["data"]["baseType"] == "EventData" {
+        assert_eq!(item["name"], "Microsoft.ApplicationInsights.Event");
+        let data = &item["data"]["baseData"];
+        assert_eq!(data["name"], data["properties"]["operationName"]);
+        return format!("event {}", data["properties"]["sequence"].as_str().unwrap());
+    }
     assert_eq!(item["name"], "Microsoft.ApplicationInsights.Request");
     assert_eq!(item["data"]["baseType"], "RequestData");
     let data = &item["data"]["baseData"];
@@ -140,6 +153,21 @@ fn checked(item: &Value) -> String {
     }
     assert_eq!(data["responseCode"], data["properties"]["StatusCode"]);
     data["id"].as_str().unwrap().to_owned()
+}
+
+/// The collector at `address` behind TLS, as a proxy in front of it would be.
+async fn encrypted(address: SocketAddr, authority: &Authority) -> Upstream {
+    let tls = TlsAcceptor::from(authority.server("localhost", None));
+    Upstream::serving(move |tcp, _, _| {
+        let tls = tls.clone();
+        async move {
+            let Ok(mut client) = tls.accept(tcp).await else { return };
+            let mut collector = TcpStream::connect(address).await.unwrap();
+            // Either end may leave at any time.
+            let _ = copy_bidirectional(&mut client, &mut collector).await;
+        }
+    })
+    .await
 }
 
 /// The harness's gateway with the exporter and `spool` (YAML), sending to `collector`.
@@ -275,6 +303,33 @@ async fn a_refused_batch_is_dropped_counted_and_no_end_of_it() {
     assert!(delivered > 0.0 && dropped > 0.0);
     assert_eq!(collector.taken().len() as f64, delivered);
     assert!(!gateway.path("spool").exists(), "nothing is written in this mode");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_with_a_private_authority_is_trusted_by_that_alone_and_a_new_bundle_is_taken_up() {
+    let upstream = Upstream::echo().await;
+    let (collector, server) = Collector::start(&[]).await;
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let front = encrypted(server.address, &authority).await;
+    let services = service("iris", upstream.address, "");
+    let config = exporting(&services, "{ mode: memory }")
+        .replace("{ file: insights }", "{ file: insights }, ca: collector.pem");
+    let endpoint = format!("https://localhost:{}/", front.address.port());
+    let files = [
+        (
+            "insights",
+            format!("InstrumentationKey=99999999-8888-4777-8666-555555555555;IngestionEndpoint={endpoint}"),
+        ),
+        ("collector.pem", std::fs::read_to_string(stranger.ca()).unwrap()),
+    ];
+    let gateway =
+        Gateway::start_with(&config, &files.each_ref().map(|(name, text)| (*name, text.as_str()))).await;
+    score(&gateway, 3).await;
+    eventually("a handshake", async || (front.accepted() > 0).then_some(())).await;
+    assert_eq!(collector.requests(), 0, "a stranger's certificate is no collector's");
+    std::fs::copy(authority.ca(), gateway.path("collector.pem")).unwrap();
+    assert_eq!(until_settled(&gateway, 3).await, [3.0, 3.0, 0.0, 0.0]);
+    assert_each_once(&collector.taken(), &recorded(gateway.dir.path()));
 }
 
 /// The built binary in a folder.

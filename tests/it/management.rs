@@ -2,7 +2,7 @@
 
 mod bodies;
 mod catalogue;
-mod client;
+pub mod client;
 mod commands;
 mod credentials;
 mod delivery;
@@ -11,6 +11,9 @@ mod full;
 mod kill;
 mod life;
 mod matrix;
+mod metrics;
 mod process;
 
-use client::{Api, OWNER, gateway, managed, problem};
+pub use client::{Api, OWNER, managed};
+use client::{gateway, problem};
+pub use process::call;

@@ -109,6 +109,91 @@ async fn a_scoring_run_shows_under_the_names_labels_and_buckets_of_the_contract(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_open_metrics_gets_exemplars_that_lead_to_traces_and_records() {
+    let upstream = Upstream::answering(|_| ok(b"[0, 2]")).await;
+    let services = service("iris", upstream.address, "") + &service("rose", upstream.address, "");
+    let gateway = Gateway::start(&config(&services)).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let traced = format!("traceparent: 00-{trace}-b7ad6b7169203331-01\r\nHost:");
+    let call = score_request("iris", Some(KEY), "1").replace("Host:", &traced);
+    assert_eq!(gateway.call(call).await.status, 200);
+    assert_eq!(gateway.score("rose", Some(KEY), "1").await.status, 200);
+    let records = gateway.exactly(2).await;
+
+    let accept =
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n";
+    let (head, page) = gateway.observe_with("/metrics", accept).await;
+    let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert!(head.to_lowercase().contains(kind), "{head}");
+    assert!(page.ends_with("\n# EOF\n"), "{page}");
+    assert!(page.contains("\n# TYPE scoregate_requests counter\n"), "{page}");
+    let exemplar_of = |service: &str| {
+        let start = format!("scoregate_request_duration_seconds_bucket{{service=\"{service}\",");
+        let shown = page.lines().filter_map(|line| line.strip_prefix(start.as_str())?.split_once(" # "));
+        let shown: Vec<_> = shown.collect();
+        assert_eq!(shown.len(), 1, "{service}: {shown:?}");
+        let (id, rest) = shown[0].1.strip_prefix("{trace_id=\"").unwrap().split_once("\"} ").unwrap();
+        let (value, at) = rest.split_once(' ').unwrap();
+        (id.to_owned(), value.parse::<f64>().unwrap(), at.parse::<f64>().unwrap())
+    };
+    let record_of = |service: &str| records.iter().find(|record| record["Service"] == service).unwrap();
+    let (id, value, at) = exemplar_of("iris");
+    assert_eq!((id.as_str(), record_of("iris")["TraceId"].as_str()), (trace, Some(trace)));
+    let recorded = record_of("iris")["Duration"].as_f64().unwrap() / 1000.0;
+    assert!((value - recorded).abs() < 1e-5, "{value} against {recorded}");
+    assert!(at > 1.7e9, "{at}");
+    let request_id = record_of("rose")["RequestId"].as_str().unwrap().replace('-', "");
+    assert_eq!(exemplar_of("rose").0, request_id);
+
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4\r\n"] {
+        let (head, page) = gateway.observe_with("/metrics", accept).await;
+        assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+        assert!(!page.contains("# EOF") && !page.contains("trace_id"), "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lets_callers_in_and_why_others_are_refused_is_counted() {
+    let upstream = Upstream::answering(|_| ok(b"[0, 2]")).await;
+    let gateway = Gateway::start(&config(&service("iris", upstream.address, ""))).await;
+    for key in [Some(KEY), Some(KEY), Some("wrong"), None] {
+        gateway.score("iris", key, "1").await;
+    }
+    gateway.exactly(4).await;
+    for (outcome, count) in [("primary_key", 2.0), ("invalid", 1.0), ("missing", 1.0), ("token", 0.0)] {
+        let series = format!(r#"scoregate_authentications_total{{service="iris",outcome="{outcome}"}}"#);
+        assert_eq!(gateway.metric(&series).await, count, "{outcome}");
+    }
+    assert!(gateway.metric(r#"scoregate_connections_limit{listener="public"}"#).await > 0.0);
+    // A key of the configuration has an age that nobody knows.
+    let page = gateway.observe("/metrics").await.1;
+    assert!(!page.contains("scoregate_key_created_timestamp_seconds{"), "{page}");
+    let used =
+        gateway.metric(r#"scoregate_key_last_used_timestamp_seconds{service="iris",key="primary"}"#).await;
+    assert!(used > 1.7e9, "{used}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_a_reload_makes_another_type_has_each_series_once() {
+    let upstream = Upstream::answering(|_| ok(b"[0, 2]")).await;
+    let text = config(&service("iris", upstream.address, "    hosts: [ iris.test ]"));
+    let gateway = Gateway::start(&text).await;
+    assert_eq!(gateway.score("iris", Some(KEY), "1").await.status, 200);
+    let other = text.replace("compute_type: AKS", "compute_type: Managed");
+    assert_ne!(other, text);
+    gateway.replace("scoregate.yaml", &other);
+    gateway.reload().await;
+    assert_eq!(gateway.score("iris", Some(KEY), "1").await.status, 200);
+    gateway.exactly(2).await;
+    // `parse` refuses a series that is there twice.
+    let page = page(&gateway).await;
+    let count = page.iter().find(|series| series.name == "scoregate_request_duration_seconds_count");
+    assert!(count.is_some());
+    let types = page.iter().filter(|series| series.name == "scoregate_requests_total");
+    assert_eq!(types.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_callers_make_up_adds_no_series() {
     let upstream = Upstream::answering(|seen| {
         // A model that makes up statuses.

@@ -318,26 +318,3 @@ async fn a_collector_is_known_by_its_authority_and_knows_us_by_a_header() {
     assert_eq!(until_settled(&gateway, "otlp_logs", 3).await, (3.0, 0.0));
     collector.look(|state| assert_eq!(state.headers["x-tenant"], "Bearer of-the-tenant"));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn high_privacy_lets_nothing_of_the_caller_out() {
-    let upstream = Upstream::echo().await;
-    let (collector, server) = Collector::start(Protocol::Http, &[]).await;
-    let services = service("iris", upstream.address, "");
-    let telemetry = format!("privacy: high, {}", otlp(Protocol::Http, &server, "metrics_interval: 1s"));
-    let gateway = Gateway::start(&exporting(&services, &telemetry)).await;
-    let request =
-        score_request("iris", Some(KEY), "[1]").replacen("/score", "/score?q=marker-query", 1).replacen(
-            "\r\nHost:",
-            "\r\nUser-Agent: marker-agent\r\nx-ms-client-request-id: marker-id\r\nHost:",
-            1,
-        );
-    assert_eq!(gateway.call(request).await.status, 200);
-    until_settled(&gateway, "otlp_logs", 1).await;
-    until_settled(&gateway, "otlp_traces", 1).await;
-    eventually("metrics", async || collector.look(|state| (!state.metrics.is_empty()).then_some(()))).await;
-    let sent = collector.look(|state| String::from_utf8_lossy(&state.bytes).into_owned());
-    assert!(sent.contains("/api/v1/service/iris/score") && sent.contains("scoregate.request.id"));
-    assert!(!sent.contains("marker-"), "{sent}");
-    assert!(!sent.contains("client.address") && !sent.contains("user_agent.original"));
-}

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from datetime import timedelta
 
 from azure.ai.ml import MLClient
 from azure.ai.ml.entities import (
@@ -20,6 +21,7 @@ from azure.ai.ml.entities import (
     OnlineRequestSettings,
 )
 from azure.core.credentials import AccessToken
+from azure.monitor.query import MetricsQueryClient
 
 
 class Credential:
@@ -50,8 +52,9 @@ def connect(base, token):
 class Functions:
     """What can be asked for."""
 
-    def __init__(self, client):
+    def __init__(self, client, monitor):
         self._client = client
+        self._monitor = monitor
         self._endpoints = client.online_endpoints
         self._deployments = client.online_deployments
 
@@ -96,6 +99,17 @@ class Functions:
     def invoke(self, name, request_file, **options):
         return self._endpoints.invoke(name, request_file=request_file, **options)
 
+    def metrics(self, endpoint, names, **options):
+        """Of the last hour as one point: per metric and combination of labels what is known."""
+        workspace = "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.MachineLearningServices/workspaces/ws"
+        hour = timedelta(hours=1)
+        uri = f"{workspace}/onlineEndpoints/{endpoint}"
+        answer = self._monitor.query_resource(uri, names, timespan=hour, granularity=hour, **options)
+        return {
+            metric.name: [[series.metadata_values, tell_point(series.data[0])] for series in metric.timeseries]
+            for metric in answer.metrics
+        }
+
     def create_deployment(self, name, endpoint, upstream, request_settings=None, **fields):
         deployment = ManagedOnlineDeployment(
             name=name,
@@ -122,6 +136,11 @@ class Functions:
 
     def delete_deployment(self, name, endpoint):
         return self._deployments.begin_delete(name, endpoint).result()
+
+
+def tell_point(point):
+    known = {name: getattr(point, name) for name in ("average", "minimum", "maximum", "total", "count")}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def tell_endpoint(endpoint):
@@ -175,7 +194,8 @@ def main():
     # The SDK prints dots while it waits; what is told goes past it.
     answers = os.fdopen(os.dup(1), "w")
     sys.stdout = sys.stderr
-    functions = Functions(connect(*sys.argv[1:]))
+    base, token = sys.argv[1:]
+    functions = Functions(connect(base, token), MetricsQueryClient(Credential(token), endpoint=base))
     for line in sys.stdin:
         print(json.dumps(do(functions, json.loads(line))), file=answers, flush=True)
 

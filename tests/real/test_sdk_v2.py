@@ -264,6 +264,35 @@ def test_regenerating_is_refused_to_a_reader_by_itself(managed, reader, owner, i
     assert answer.status_code == 403 and "regenerateKeys" in answer.json()["error"]["message"]
 
 
+def test_azure_monitors_client_tells_how_an_endpoint_went(managed, owner, reader, iris, flower):
+    for _ in range(3):
+        owner.invoke(name="iris", request_file=flower)
+
+    def recorded():
+        return [record for record in managed.records() if record["Service"] == "iris"]
+
+    calls = len(recorded())
+    names = ["Requests", "RequestLatency", "RequestLatency_P99"]
+
+    def told():
+        metrics = reader.metrics(endpoint="iris", names=names, aggregations=["Total", "Average", "Count"])
+        [[labels, point]] = metrics["Requests"]
+        return labels == {} and point.get("total", 0) >= calls and metrics
+
+    # The gateway looks at its counts every five seconds.
+    metrics = eventually("the calls show", told)
+    [[_, latency]] = metrics["RequestLatency"]
+    assert latency["count"] == metrics["Requests"][0][1]["total"] and latency["average"] > 0
+    assert metrics["RequestLatency_P99"][0][1]["average"] > 0
+    split = reader.metrics(endpoint="iris", names=["Requests"], filter="statusCode eq '200' and deployment eq '*'")
+    by_label = {(labels["statusCode"], labels["deployment"]): point["total"] for labels, point in split["Requests"]}
+    of_blue = sum(record["Deployment"] == "blue" and record["StatusCode"] == 200 for record in recorded())
+    assert by_label["200", "blue"] == of_blue >= 3
+    failure = refused(reader.metrics, endpoint="iris", names=["Wishes"])
+    assert failure.status == 400 and "Requests" in failure.message
+    assert refused(reader.metrics, endpoint="nothing", names=names).status == 404
+
+
 def test_what_is_not_there_is_the_sdks_own_error(owner, new_sdk, iris, flower):
     assert refused(owner.get_endpoint, name="missing").type == "ResourceNotFoundError"
     assert refused(owner.get_deployment, name="missing", endpoint="iris").type == "ResourceNotFoundError"

@@ -7,6 +7,7 @@ use crate::catalog::{Endpoint, Replay, UnknownDeployment};
 use crate::error::Error;
 use crate::proxy::{self, DeploymentSettings, ServiceSettings};
 use crate::route::Split;
+use crate::upstream::{Balancing, BalancingSettings};
 
 /// The deployments that may get the call, and why these.
 pub(super) struct Candidates<'a> {
@@ -79,6 +80,39 @@ pub(super) fn show_mirror(
         }
         _ => Value::Null,
     }
+}
+
+/// Who of the deployment's replicas gets the call, in the words of the configuration, and when one is left out.
+pub(super) fn show_balancing(settings: &BalancingSettings, headers: &HeaderMap) -> Value {
+    let (policy, because) = match &settings.policy {
+        Balancing::LeastBusy => {
+            (json!("least_busy"), "of two drawn at random the one with fewer calls".to_owned())
+        }
+        Balancing::RoundRobin => {
+            (json!("round_robin"), "one after the other, counted over all workers".to_owned())
+        }
+        Balancing::Hash(name) if headers.contains_key(name) => {
+            (json!({ "hash": name.as_str() }), format!("all calls with this {name} go to the same replica"))
+        }
+        Balancing::Hash(name) => (
+            json!({ "hash": name.as_str() }),
+            format!("the call has no {name}: of two drawn at random the one with fewer calls"),
+        ),
+    };
+    let ejection = settings.ejection.as_ref().map(|ejection| {
+        json!({
+            "failures": ejection.failures,
+            "time": format!("{:?}", ejection.time),
+            "mostTime": format!("{:?}", ejection.most_time),
+            "keepPercent": ejection.keep,
+        })
+    });
+    json!({
+        "policy": policy,
+        "because": because,
+        "slowStart": format!("{:?}", settings.slow_start),
+        "ejection": ejection,
+    })
 }
 
 /// How the call is tried again where an attempt fails.

@@ -8,6 +8,7 @@ mod api;
 mod deployments;
 mod keys;
 mod login;
+mod metrics;
 mod output;
 mod profile;
 mod records;

@@ -46,6 +46,14 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Shows `rows`, which `item` is taken apart into; programs get `item`.
+    pub fn rows(&mut self, item: &Value, rows: &[Value], columns: &[Column]) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => self.json(item),
+            Format::Table => self.list(rows, columns),
+        }
+    }
+
     /// Shows one thing: each field on a line of its own.
     pub fn item(&mut self, item: &Value, columns: &[Column]) -> anyhow::Result<()> {
         match self.format {

@@ -27,6 +27,15 @@ impl Session<'_> {
         self.api.list("/v1/records", &self.query(which)?, limit)
     }
 
+    /// What became of the records, by where they go.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub(in super::super) fn record_stats(&self) -> anyhow::Result<Vec<Value>> {
+        let answer = self.api.get("/v1/records/stats")?;
+        Ok(answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
     /// Follows the records, beginning with the `first` newest ones.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Session;
 use super::api::Call;
+use super::metrics::Question;
 use super::output::Column;
 
 /// Services of a workspace.
@@ -47,6 +48,8 @@ pub(in super::super) enum ServicesCommand {
         #[command(flatten)]
         fields: Fields,
     },
+    /// How one went in the last 24 hours
+    Metrics(Question),
     /// Delete one with its keys and deployments
     Delete { name: String },
 }
@@ -155,6 +158,7 @@ impl ServicesCommand {
                 let made = on.change(name, &Value::Object(fields.patch()))?;
                 on.out.done(&told(name, "changed", &made), &made)?;
             }
+            ServicesCommand::Metrics(question) => on.metrics(question)?,
             ServicesCommand::Delete { name } => {
                 on.confirm(&format!("delete service {name} with its keys and deployments"))?;
                 let answer =

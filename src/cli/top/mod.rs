@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 
-use scrape::Scrape;
+pub(super) use scrape::Scrape;
 use view::Interval;
 
 /// Longest wait for the metrics.
@@ -39,8 +39,7 @@ pub(super) struct Top {
 /// # Errors
 /// The metrics cannot be had at the beginning, or with `--once`; later ones are waited for.
 pub(super) fn run(top: &Top, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let url = format!("{}/metrics", top.observe.trim_end_matches('/'));
-    let agent = agent();
+    let (agent, url) = (agent(), metrics_of(&top.observe));
     let mut before = (Instant::now(), fetch(&agent, &url)?);
     loop {
         std::thread::sleep(top.interval);
@@ -62,6 +61,18 @@ pub(super) fn run(top: &Top, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+}
+
+/// One page of the metrics of the gateway with this observe address.
+///
+/// # Errors
+/// It cannot be had.
+pub(super) fn look(observe: &str) -> anyhow::Result<Scrape> {
+    fetch(&agent(), &metrics_of(observe))
+}
+
+fn metrics_of(observe: &str) -> String {
+    format!("{}/metrics", observe.trim_end_matches('/'))
 }
 
 fn agent() -> ureq::Agent {

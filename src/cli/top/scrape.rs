@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 /// All samples of a page.
 #[derive(Debug, Default)]
-pub(super) struct Scrape {
+pub(in crate::cli) struct Scrape {
     by_name: BTreeMap<String, Vec<Sample>>,
 }
 
 /// One sample.
 #[derive(Debug, PartialEq)]
-pub(super) struct Sample {
+pub(in crate::cli) struct Sample {
     labels: Vec<(String, String)>,
     pub value: f64,
 }

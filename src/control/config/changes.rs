@@ -1,14 +1,14 @@
 //! What a reload cannot apply, because it was fixed when the process started.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
 use crate::telemetry::otlp::{OtlpSettings, TracesSettings};
-use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings};
+use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
 /// old and the new value. Empty: a reload applies everything.
@@ -29,11 +29,14 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     changes.compare("telemetry.records.file.path", &record_file(old), &record_file(new));
     changes.compare("telemetry.records.stdout", &old.telemetry.record_stdout, &new.telemetry.record_stdout);
+    let write_ahead = |config: &Config| config.telemetry.record_order == WriteOrder::Ahead;
+    changes.compare("telemetry.records.write_ahead", &write_ahead(old), &write_ahead(new));
     let privacy = |config: &Config| match config.telemetry.privacy {
         Privacy::Standard => "standard",
         Privacy::High => "high",
     };
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
+    changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
     otlp(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
@@ -65,6 +68,10 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
         return changes.note(field, &old.insights.is_some(), &new.insights.is_some());
     };
     changes.note(&format!("{field}.connection_string"), &before.connection, &after.connection);
+    let bundle = |ca: &Option<PathBuf>| {
+        ca.as_ref().map_or_else(|| "the system's".to_owned(), |ca| ca.display().to_string())
+    };
+    changes.compare(&format!("{field}.ca"), &bundle(&before.ca), &bundle(&after.ca));
     spool(field, &before.spool, &after.spool, changes);
 }
 
@@ -92,6 +99,7 @@ fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut
     changes.compare(&field("path"), &old.path.display().to_string(), &new.path.display().to_string());
     changes.compare(&field("mode"), &old.mode.as_str(), &new.mode.as_str());
     changes.compare(&field("size"), &old.size, &new.size);
+    changes.compare(&field("encryption"), &old.encryption.as_str(), &new.encryption.as_str());
     changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
 }
 
@@ -191,7 +199,7 @@ mod tests {
         );
         let new = config(
             "runtime: {workers: 2}\nobserve: {address: 127.0.0.1:9}\nlog: {level: debug, format: json}\n\
-             telemetry: {privacy: high, records: {file: {path: /r}, stdout: true}, application_insights: {}}\nlisteners:\n\
+             telemetry: {privacy: high, activity: false, records: {file: {path: /r}, stdout: true, write_ahead: true}, application_insights: {}}\nlisteners:\n\
              - {name: one, address: 127.0.0.1:3, plaintext: true, max_connections: 5, idle_timeout: 1s}\n\
              - {name: three, address: 127.0.0.1:2, plaintext: true}\n",
         );
@@ -209,7 +217,9 @@ mod tests {
                 "log.level changed from info to debug: restart to apply",
                 "telemetry.records.file.path changed from none to /r: restart to apply",
                 "telemetry.records.stdout changed from false to true: restart to apply",
+                "telemetry.records.write_ahead changed from false to true: restart to apply",
                 "telemetry.privacy changed from standard to high: restart to apply",
+                "telemetry.activity changed: restart to apply",
                 "telemetry.application_insights changed: restart to apply",
             ]
         );

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::auth::{AuthSettings, KeyDigest};
-use crate::telemetry::{SpoolMode, SpoolSettings};
+use crate::telemetry::{SpoolEncryption, SpoolMode, SpoolSettings};
 use crate::tls::development_certificates;
 
 const PRIMARY: &str = "primary-secret-of-iris";
@@ -147,6 +147,7 @@ fn the_example_of_the_contract_loads() {
         mode: SpoolMode::WriteBehind,
         size: 256 << 20,
         age: Duration::from_secs(48 * 3600),
+        encryption: SpoolEncryption::None,
     };
     assert_eq!((&insights.spool, insights.connection.is_plain()), (&spool, false));
 }

@@ -59,6 +59,7 @@ impl Connection {
             before
         };
         let written = if asked.is_head || matches!(framing, Framing::None) {
+            body.before_end();
             self.write_end().await
         } else {
             self.write_body(&mut body, framing).await
@@ -119,6 +120,10 @@ impl Connection {
     /// Writes the whole body.
     async fn write_body(&mut self, body: &mut ResponseBody, framing: Framing) -> Result<(), Fault> {
         let patience = body.write_patience();
+        let mut left = match framing {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked | Framing::UntilClose => None,
+        };
         loop {
             let frame = match self.next_frame(body).await {
                 Next::Frame(frame) => frame,
@@ -127,13 +132,22 @@ impl Connection {
                 Next::Gone => return Err(Fault::Client(client_gone())),
             };
             match frame.into_data() {
-                Ok(mut data) => self.send(&mut data, framing, patience).await.map_err(Fault::Client)?,
+                Ok(mut data) => {
+                    left = left.map(|left| left.saturating_sub(data.len() as u64));
+                    // With the last of its length the client has the answer, though the replica may not have ended it.
+                    let is_over = left == Some(0) && body.before_end();
+                    self.send(&mut data, framing, patience).await.map_err(Fault::Client)?;
+                    if is_over {
+                        break;
+                    }
+                }
                 Err(frame) => {
                     // Trailers travel over h2 only: an HTTP/1 client has not asked for them.
                     drop(frame);
                 }
             }
         }
+        body.before_end();
         if matches!(framing, Framing::Chunked) {
             framing::encode_last_chunk(&mut self.wire.borrow_mut().outbox, None);
         }

@@ -76,7 +76,7 @@ fn bytes_from(place: usize, length: usize) -> Vec<u8> {
 
 fn worker() -> Rc<Worker> {
     let metrics = Metrics::new();
-    let records = Telemetry::start(&TelemetrySettings::default(), &metrics).unwrap().sink().worker();
+    let records = Telemetry::start(&TelemetrySettings::default(), None, &metrics).unwrap().sink().worker();
     let published = Arc::new(ArcSwap::from_pointee(Snapshot::nothing()));
     Rc::new(Worker::new(published, records, metrics, Drain::default()))
 }

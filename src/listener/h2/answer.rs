@@ -31,6 +31,9 @@ pub(super) async fn send(
     if let Some(length) = length.filter(|_| !is_whole) {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    if is_whole {
+        body.before_end();
+    }
     let stream = match respond.send_response(Response::from_parts(parts, ()), is_whole) {
         Ok(_) if is_whole => return,
         Ok(stream) => stream,
@@ -128,7 +131,11 @@ impl Sending {
                     while !data.is_empty() {
                         let room = std::future::poll_fn(|cx| self.poll_room(cx, data.len())).await?;
                         let piece = data.split_to(room.min(data.len()));
-                        self.stream.send_data(piece, is_last && data.is_empty())?;
+                        let ends = is_last && data.is_empty();
+                        if ends {
+                            body.before_end();
+                        }
+                        self.stream.send_data(piece, ends)?;
                     }
                     if is_last {
                         return Ok(());
@@ -136,11 +143,13 @@ impl Sending {
                 }
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
+                    body.before_end();
                     return Ok(self.stream.send_trailers(trailers)?);
                 }
             }
             next = self.next(body).await?;
         }
+        body.before_end();
         Ok(self.stream.send_data(Bytes::new(), true)?)
     }
 

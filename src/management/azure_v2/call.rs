@@ -123,6 +123,7 @@ impl InWorkspace<'_> {
                 EndpointAction::RegenerateKeys => self.regenerate_key(&name),
                 EndpointAction::Token => self.token(&name),
             },
+            ("GET", Resource::Metrics(name)) => self.metrics(&name),
             ("GET", Resource::Deployments(endpoint)) => self.list_deployments(&endpoint),
             ("GET", Resource::Deployment(endpoint, name)) => self.get_deployment(&endpoint, &name),
             ("PUT", Resource::Deployment(endpoint, name)) => self.put_deployment(&endpoint, &name),

@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use super::fields::Fields;
 use super::place::{self, Place};
 use super::target::PROVIDER;
-use super::{duration, endpoint, probe};
+use super::{endpoint, probe};
 use crate::catalog::{ComputeType, DeploymentSpec, LimitsSpec, ProbeSpec, ServiceEntry};
 use crate::limit::DeploymentLimits;
-use crate::management::Refusal;
+use crate::management::{Refusal, duration};
 
 /// Name of the bag.
 const BAG: &str = "onlineDeployment";

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::duration;
-use crate::management::Refusal;
+use crate::management::{Refusal, duration};
 
 /// An object of the body with the path that leads to it. A member that is `null` counts as absent.
 #[derive(Debug)]

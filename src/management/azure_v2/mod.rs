@@ -18,7 +18,6 @@
 
 mod call;
 mod deployment;
-mod duration;
 mod endpoint;
 mod fields;
 mod place;

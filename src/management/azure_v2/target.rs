@@ -46,6 +46,8 @@ pub enum Resource {
     Endpoint(String),
     /// `onlineEndpoints/{name}/{action}`
     EndpointAction(String, EndpointAction),
+    /// `onlineEndpoints/{name}/providers/Microsoft.Insights/metrics`
+    Metrics(String),
     /// `onlineEndpoints/{name}/deployments`
     Deployments(String),
     /// `onlineEndpoints/{name}/deployments/{name}`
@@ -124,6 +126,11 @@ impl Resource {
             [endpoint, word] => {
                 EndpointAction::parse(word).map(|action| Self::EndpointAction(owned(endpoint), action))
             }
+            [endpoint, word, provider, metrics]
+                if is(word, "providers") && is(provider, "Microsoft.Insights") && is(metrics, "metrics") =>
+            {
+                Some(Self::Metrics(owned(endpoint)))
+            }
             [endpoint, word, deployment] if is(word, "deployments") => {
                 Some(Self::Deployment(owned(endpoint), owned(deployment)))
             }
@@ -184,6 +191,7 @@ mod tests {
                 Resource::EndpointAction(e(), EndpointAction::RegenerateKeys),
             ),
             ("/onlineEndpoints/iris/token", Resource::EndpointAction(e(), EndpointAction::Token)),
+            ("/onlineEndpoints/iris/providers/microsoft.insights/metrics", Resource::Metrics(e())),
             ("/onlineEndpoints/iris/deployments", Resource::Deployments(e())),
             ("/onlineEndpoints/iris/deployments/blue", Resource::Deployment(e(), d())),
             ("/onlineEndpoints/iris/deployments/blue/getLogs", Resource::Logs(e(), d())),
@@ -217,6 +225,7 @@ mod tests {
             "/onlineEndpoints/iris/keys",
             "/onlineEndpoints/iris/deployments/blue/delete",
             "/onlineEndpoints/iris/deployments/blue/getLogs/more",
+            "/onlineEndpoints/iris/providers/Microsoft.Insights/logs",
             "/onlineEndpoints//deployments",
         ] {
             assert_eq!(inside(path), None, "{path}");

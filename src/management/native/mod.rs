@@ -5,6 +5,7 @@
 mod call;
 mod credentials;
 mod deployments;
+mod metrics;
 mod openapi;
 mod operate;
 mod principals;
@@ -49,6 +50,7 @@ fn table() -> Vec<Route> {
     let mut table: Vec<Route> = [
         workspaces::routes(),
         services::routes(),
+        metrics::routes(),
         deployments::routes(),
         credentials::routes(),
         roles::routes(),

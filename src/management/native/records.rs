@@ -9,6 +9,7 @@ use super::view::Listed;
 use crate::catalog::Action;
 use crate::error::Reason;
 use crate::management::Refusal;
+use crate::telemetry::metrics::DestinationStats;
 use crate::telemetry::reader::{RecordFilter, StatusFilter};
 
 const FILTERS: &[Parameter] = &[
@@ -38,6 +39,10 @@ pub(super) fn routes() -> Vec<Route> {
             .needs(&[Action::RecordsRead])
             .query(FILTERS)
             .gives::<Listed<Value>>(200),
+        Route::new(Method::GET, "/v1/records/stats", "getRecordStats", stats)
+            .summary("Shows what became of the records of calls, by where they go")
+            .needs(&[Action::RecordsRead])
+            .gives::<Listed<DestinationStats>>(200),
     ]
 }
 
@@ -55,6 +60,11 @@ async fn records(call: Call) -> Answer {
     let found =
         call.run(move |operations, caller| operations.records(caller, workspace.as_deref(), &filter, &page));
     Ok(ok(Listed::of(found.await?, |record| record)))
+}
+
+async fn stats(call: Call) -> Answer {
+    let stats = call.run(|operations, caller| operations.record_stats(caller)).await?;
+    Ok(ok(Listed::whole(stats)))
 }
 
 fn status(text: &str) -> Result<StatusFilter, Refusal> {

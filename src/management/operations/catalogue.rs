@@ -94,7 +94,7 @@ impl Operations {
         of_page
     }
 
-    fn declared_entry(&self, settings: &ServiceSettings) -> Versioned<ServiceEntry> {
+    pub(super) fn declared_entry(&self, settings: &ServiceSettings) -> Versioned<ServiceEntry> {
         let (workspace, _) = &self.settings.workspace;
         Versioned { value: declared::entry(settings, workspace, self.declared_provenance()), version: 0 }
     }

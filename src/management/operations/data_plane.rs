@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::catalog::ServiceName;
+use crate::telemetry::metrics::DestinationStats;
 
 /// The data plane as the management plane sees it.
 pub trait DataPlane: Send + Sync {
@@ -18,4 +19,7 @@ pub trait DataPlane: Send + Sync {
 
     /// The services of the configuration that runs.
     fn declared(&self) -> Arc<Vec<Arc<crate::proxy::ServiceSettings>>>;
+
+    /// What became of the records of all calls, by where they go.
+    fn record_stats(&self) -> Vec<DestinationStats>;
 }

@@ -24,6 +24,7 @@ use crate::management::{Caller, Credentials, Grants, RequestFacts};
 use crate::proxy::{ServiceChanges, ServiceSettings};
 use crate::store::seal::Sealer;
 use crate::store::{Batch, CheckReport, MemoryStore, Order, Range, Row, Store, StoreError, Table};
+use crate::telemetry::metrics::DestinationStats;
 
 /// The workspace of the configuration.
 pub(in crate::management) const DECLARED: &str = "ws";
@@ -55,6 +56,10 @@ impl DataPlane for Recorder {
 
     fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
         Arc::new(self.declared.lock().unwrap().clone())
+    }
+
+    fn record_stats(&self) -> Vec<DestinationStats> {
+        Vec::new()
     }
 }
 
@@ -149,6 +154,7 @@ pub(in crate::management) fn settings() -> OperationsSettings {
         bootstrap_token: None,
         credentials: Arc::new(Credentials::default()),
         records: None,
+        history: Arc::default(),
         backup_folder: None,
     }
 }

@@ -219,7 +219,8 @@ impl KeyRow {
     }
 
     fn judged_by(&self) -> Result<KeyDigest, Refusal> {
-        Ok(KeyDigest::from_parts(self.digest_bytes()?, self.expires_at.map(Into::into)))
+        let digest = KeyDigest::from_parts(self.digest_bytes()?, self.expires_at.map(Into::into));
+        Ok(digest.made_at(self.created_at.into()))
     }
 
     fn digest_bytes(&self) -> Result<[u8; 32], Refusal> {

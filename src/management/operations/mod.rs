@@ -18,6 +18,7 @@ mod hex;
 mod keyring;
 mod keys;
 mod metadata;
+mod metrics;
 mod page;
 mod paths;
 mod place;
@@ -41,16 +42,18 @@ mod view;
 mod workspaces;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::store::{Store, seal::Sealer};
 
 use super::Refusal;
 
-pub use activity::verify as verify_log;
+pub use activity::{EventOutlet, verify as verify_log};
 pub use data_plane::DataPlane;
+pub use metrics::{MetricsAnswer, MetricsQuery};
 pub use request::{ActivityFilter, KeyChange, Page, Precondition, ServiceFilter, SuppliedKeys, TokenRule};
 pub use settings::{OperationsSettings, UriTemplates};
 pub use view::{
@@ -72,6 +75,10 @@ pub struct Operations {
     configured: principals::ConfiguredToken,
     roles: roles::Roles,
     writes: write::Writes,
+    /// Told when an event is in the log.
+    logged: Notify,
+    /// Held while events are handed out.
+    handing_out: Mutex<()>,
 }
 
 impl Operations {
@@ -103,6 +110,8 @@ impl Operations {
             configured,
             roles,
             writes: write::Writes::default(),
+            logged: Notify::new(),
+            handing_out: Mutex::default(),
         };
         operations.serve_what_is_stored()?;
         Ok(operations)

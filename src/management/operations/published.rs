@@ -178,6 +178,10 @@ mod tests {
         fn declared(&self) -> Arc<Vec<Arc<ServiceSettings>>> {
             Arc::new(self.declared.clone())
         }
+
+        fn record_stats(&self) -> Vec<crate::telemetry::metrics::DestinationStats> {
+            Vec::new()
+        }
     }
 
     fn name(text: &str) -> ServiceName {

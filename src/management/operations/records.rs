@@ -8,9 +8,19 @@ use serde_json::Value;
 use super::{Operations, Page, PageOf};
 use crate::catalog::Action;
 use crate::management::{Caller, Cause, Refusal};
+use crate::telemetry::metrics::DestinationStats;
 use crate::telemetry::reader::{ReadError, RecordCursor, RecordFilter};
 
 impl Operations {
+    /// What became of the records of all calls, by where they go.
+    ///
+    /// # Errors
+    /// Without the right to read records on the gateway.
+    pub fn record_stats(&self, caller: &Caller) -> Result<Vec<DestinationStats>, Refusal> {
+        caller.check(Action::RecordsRead, None)?;
+        Ok(self.published.data_plane().record_stats())
+    }
+
     /// Records, newest first, as they were written: of the services that are in `workspace` now; `None`: of all calls, also
     /// of those that found no service.
     ///

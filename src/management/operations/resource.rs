@@ -60,6 +60,16 @@ pub(super) fn workspace_of(resource_id: &str) -> Option<&str> {
     resource_id[at + BEFORE.len()..].split('/').next().filter(|name| !name.is_empty())
 }
 
+/// A resource id without the principal that it ends with, if it is about one.
+pub(super) fn without_principal(resource_id: &str) -> &str {
+    resource_id
+        .split_once(OF_PRINCIPALS)
+        .map_or(resource_id, |(before, _)| &resource_id[..before.len() + OF_PRINCIPALS.len() - 1])
+}
+
+/// In front of the name of a principal.
+const OF_PRINCIPALS: &str = "/revocations/";
+
 #[cfg(test)]
 mod tests {
     use super::*;

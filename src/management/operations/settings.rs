@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use crate::catalog::WorkspaceSpec;
 use crate::management::Credentials;
+use crate::telemetry::history::History;
 use crate::telemetry::reader::RecordLog;
 use crate::upstream::AddressPolicy;
 
@@ -36,6 +37,8 @@ pub struct OperationsSettings {
     pub credentials: Arc<Credentials>,
     /// Where records of calls are read back from; `None`: they go to no file.
     pub records: Option<RecordLog>,
+    /// What is known of the last 24 hours of each service.
+    pub history: Arc<History>,
     /// Where copies of the store are put; `None`: the store is not in a folder and has its own way to be copied.
     pub backup_folder: Option<PathBuf>,
 }

@@ -200,6 +200,7 @@ impl Operations {
             tail.push(entry.succeeded(), &mut batch)?;
             tail.close(&mut batch)?;
             let version = self.store.commit(batch)?;
+            self.logged.notify_one();
             Ok((Versioned { value, version }, changes))
         });
         outcome.map_err(Failed::into_refusal)
@@ -234,6 +235,7 @@ impl Operations {
                 prune(&*self.store, oldest, &mut batch)?;
             }
             self.store.commit(batch)?;
+            self.logged.notify_one();
             Ok(())
         });
         outcome.map_err(Failed::into_refusal)

@@ -17,6 +17,9 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::disclosure::Disclosure;
+#[cfg(test)]
+use super::disclosure::MaskedNames;
 use super::record::{Principal, Record, Try, Usage};
 use super::settings::Privacy;
 use super::trace::TraceParent;
@@ -42,14 +45,15 @@ const NAME_CAP: usize = 263;
 const USUAL_LINE: usize = 1024;
 
 impl Record {
-    /// Appends the record to `out` as one JSON object and a newline, leaving out what `privacy` does not let out.
+    /// Appends the record to `out` as one JSON object and a newline, leaving out what `disclosure` does not let out.
     ///
     /// Under [`Privacy::High`] `UserAgent` and `ClientAddress` are `null`, `RequestUrl` has no query, and there is no `Subject`
     /// and no `ClientRequestId`. Values of query parameters that carry secrets are masked always.
-    pub fn encode(&self, privacy: Privacy, out: &mut Vec<u8>) {
+    pub(super) fn write_line(&self, disclosure: &Disclosure, out: &mut Vec<u8>) {
         out.reserve(USUAL_LINE);
+        let privacy = disclosure.privacy();
         let mut line = Line { out };
-        self.encode_request(privacy, &mut line);
+        self.encode_request(disclosure, &mut line);
         self.encode_parties(privacy, &mut line);
         self.encode_end(privacy, &mut line);
         if let Some(usage) = &self.usage {
@@ -58,8 +62,15 @@ impl Record {
         line.raw(b"}\n");
     }
 
+    /// [`write_line`](Self::write_line) where nothing is masked but what everybody knows.
+    #[cfg(test)]
+    pub(crate) fn encode(&self, privacy: Privacy, out: &mut Vec<u8>) {
+        self.write_line(&Disclosure::new(privacy, MaskedNames::default()), out);
+    }
+
     /// The time, and what Azure's own record has.
-    fn encode_request(&self, privacy: Privacy, line: &mut Line<'_>) {
+    fn encode_request(&self, disclosure: &Disclosure, line: &mut Line<'_>) {
+        let privacy = disclosure.privacy();
         line.raw(b"{\"Time\":\"");
         timestamp::write(self.time, line.out);
         let method = self.method.as_ref().map(http::Method::as_str);
@@ -73,7 +84,7 @@ impl Record {
         line.word(b",\"ComputeType\":", compute_type);
         line.raw(b",\"RequestUrl\":");
         let query = match privacy {
-            Privacy::Standard => Query::Masked,
+            Privacy::Standard => Query::Masked(disclosure),
             Privacy::High => Query::LeftOut,
         };
         url::write(&self.url, query, URL_CAP, line.out);

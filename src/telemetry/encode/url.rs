@@ -1,44 +1,23 @@
 //! `RequestUrl`: the URL as the caller wrote it, but for the secrets that people put into URLs.
 
 use super::json::Text;
+use crate::telemetry::disclosure::{Disclosure, MaskedNames};
 use crate::telemetry::record::RequestUrl;
 
 /// What becomes of a URL's query.
 #[derive(Clone, Copy)]
-pub(super) enum Query {
-    /// It stays, the values of [`SECRET_NAMES`] replaced by `***`.
-    Masked,
+pub(super) enum Query<'a> {
+    /// It stays, but for the values of the parameters that are masked, for which `***` stands.
+    Masked(&'a Disclosure),
     /// It is left out, with its question mark.
     LeftOut,
 }
 
-/// Parameters whose values are secrets, without `-` and `_`, which are ignored when names are compared, as is case.
-const SECRET_NAMES: [&[u8]; 17] = [
-    b"accesstoken",
-    b"apikey",
-    b"authorization",
-    b"clientsecret",
-    b"code",
-    b"idtoken",
-    b"key",
-    b"ocpapimsubscriptionkey",
-    b"password",
-    b"refreshtoken",
-    b"secret",
-    b"sig",
-    b"signature",
-    b"subscriptionkey",
-    b"token",
-    b"xamzsignature",
-    b"xfunctionskey",
-];
-/// Bytes of the longest of [`SECRET_NAMES`].
-const LONGEST_NAME: usize = 22;
 const MASK: &[u8] = b"***";
 
 /// Appends the URL as a JSON string of at most `cap` bytes of text, or `null` if nothing of it is known. Without a host
 /// it begins with the path.
-pub(super) fn write(url: &RequestUrl, query: Query, cap: usize, out: &mut Vec<u8>) {
+pub(super) fn write(url: &RequestUrl, query: Query<'_>, cap: usize, out: &mut Vec<u8>) {
     let authority = url.authority.as_ref().map_or(&b""[..], |authority| authority.as_bytes());
     if authority.is_empty() && url.path_and_query.is_empty() {
         out.extend_from_slice(b"null");
@@ -58,9 +37,9 @@ pub(super) fn write(url: &RequestUrl, query: Query, cap: usize, out: &mut Vec<u8
     } else {
         push_without_user(path, &mut text);
     }
-    if let (Some(parameters), Query::Masked) = (tail, query) {
+    if let (Some(parameters), Query::Masked(disclosure)) = (tail, query) {
         text.push(b"?");
-        push_masked(parameters, &mut text);
+        push_masked(parameters, &disclosure.masked(), &mut text);
     }
     text.close();
 }
@@ -78,7 +57,7 @@ fn push_without_user(authority: &[u8], text: &mut Text<'_>) {
 
 /// Some servers take `;` for `&`. So a secret name is looked for after both, but only `&` ends a secret: more is hidden
 /// rather than less.
-fn push_masked(parameters: &[u8], text: &mut Text<'_>) {
+fn push_masked(parameters: &[u8], masked: &MaskedNames, text: &mut Text<'_>) {
     for (place, between_ampersands) in parameters.split(|b| *b == b'&').enumerate() {
         if place > 0 {
             text.push(b"&");
@@ -87,7 +66,7 @@ fn push_masked(parameters: &[u8], text: &mut Text<'_>) {
         loop {
             let (parameter, further) = split_at_byte(rest, b';');
             let (name, value) = split_at_byte(parameter, b'=');
-            if value.is_some() && is_secret(name) {
+            if value.is_some() && masked.hold(name) {
                 text.push(name);
                 text.push(b"=");
                 text.push(MASK);
@@ -98,36 +77,6 @@ fn push_masked(parameters: &[u8], text: &mut Text<'_>) {
             text.push(b";");
             rest = further;
         }
-    }
-}
-
-fn is_secret(name: &[u8]) -> bool {
-    let mut folded = [0; LONGEST_NAME];
-    let mut len = 0;
-    let mut rest = name;
-    while let Some((byte, after)) = next_decoded(rest) {
-        rest = after;
-        if matches!(byte, b'-' | b'_') {
-            continue;
-        }
-        let Some(place) = folded.get_mut(len) else {
-            return false;
-        };
-        *place = byte.to_ascii_lowercase();
-        len += 1;
-    }
-    SECRET_NAMES.contains(&&folded[..len])
-}
-
-/// The first byte of `text`, percent-decoded, and what follows it.
-fn next_decoded(text: &[u8]) -> Option<(u8, &[u8])> {
-    let hex = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    match text {
-        [b'%', high, low, rest @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
-            Some((hex(*high)? << 4 | hex(*low)?, rest))
-        }
-        [byte, rest @ ..] => Some((*byte, rest)),
-        [] => None,
     }
 }
 
@@ -144,8 +93,15 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::telemetry::Privacy;
 
-    fn written(authority: &str, target: &str, query: Query) -> String {
+    fn disclosure() -> Disclosure {
+        let mut masked = MaskedNames::default();
+        masked.add("patient").unwrap();
+        Disclosure::new(Privacy::Standard, masked)
+    }
+
+    fn written(authority: &str, target: &str, query: Query<'_>) -> String {
         let url = RequestUrl {
             tls: true,
             authority: HeaderValue::from_str(authority).ok(),
@@ -157,7 +113,7 @@ mod tests {
     }
 
     fn masked(target: &str) -> String {
-        written("", target, Query::Masked)
+        written("", target, Query::Masked(&disclosure()))
     }
 
     #[test]
@@ -180,6 +136,8 @@ mod tests {
             "k%65y",
             "Ocp-Apim-Subscription-Key",
             "%73%49%67",
+            "patient",
+            "Pati%45nt",
         ] {
             assert_eq!(
                 masked(&format!("/score?a=1&{name}=s3cr=et;t&b=2")),
@@ -212,21 +170,18 @@ mod tests {
 
     #[test]
     fn a_url_is_put_together_and_its_query_cut_off_when_private() {
-        assert_eq!(written("h:8443", "/score?a=1", Query::Masked), "https://h:8443/score?a=1");
+        let disclosure = disclosure();
+        let masked = Query::Masked(&disclosure);
+        assert_eq!(written("h:8443", "/score?a=1", masked), "https://h:8443/score?a=1");
         assert_eq!(written("h:8443", "/score?a=1", Query::LeftOut), "https://h:8443/score");
-        assert_eq!(written("h", "*", Query::Masked), "https://h/*");
-        assert_eq!(written("h", "", Query::Masked), "https://h");
-        assert_eq!(written("", "", Query::Masked), "null");
+        assert_eq!(written("h", "*", masked), "https://h/*");
+        assert_eq!(written("h", "", masked), "https://h");
+        assert_eq!(written("", "", masked), "null");
     }
 
     #[test]
     fn a_password_before_the_host_does_not_show() {
-        assert_eq!(written("u:pw@h", "/", Query::Masked), "https://***@h/");
+        assert_eq!(written("u:pw@h", "/", Query::Masked(&disclosure())), "https://***@h/");
         assert_eq!(masked("http://u:pw@h/score"), "***@h/score");
-    }
-
-    #[test]
-    fn the_longest_secret_name_fits() {
-        assert_eq!(SECRET_NAMES.iter().map(|name| name.len()).max(), Some(LONGEST_NAME));
     }
 }

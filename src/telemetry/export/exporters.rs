@@ -14,7 +14,7 @@ use super::otlp::settings::OtlpSettings;
 use super::otlp::{Otlp, metrics};
 use super::runner::Runner;
 use crate::lifecycle;
-use crate::telemetry::spool::{ExporterCounts, Spool, UPKEEP_INTERVAL};
+use crate::telemetry::spool::{ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
 use crate::telemetry::{Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
 
 /// The running exporters.
@@ -35,6 +35,7 @@ struct Running {
 /// What every task of an exporter gets.
 struct Start<'a> {
     metrics: &'a Arc<Metrics>,
+    key: Option<&'a SpoolKey>,
     closing: watch::Receiver<bool>,
     ended: Sender<()>,
 }
@@ -47,14 +48,15 @@ impl Exporters {
     /// A spool cannot be opened.
     pub(in crate::telemetry) fn start(
         settings: &TelemetrySettings,
+        key: Option<&SpoolKey>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let closing = watch::Sender::new(false);
         let (ending, ended) = channel();
-        let start = Start { metrics, closing: closing.subscribe(), ended: ending };
+        let start = Start { metrics, key, closing: closing.subscribe(), ended: ending };
         let mut running = Vec::new();
         if let Some(insights) = &settings.insights {
-            running.push(start.exporter(Insights::new(&insights.connection), &insights.spool)?);
+            running.push(start.exporter(Insights::new(insights), &insights.spool)?);
         }
         if let Some(otlp) = &settings.otlp {
             running.extend(start.otlp(otlp)?);
@@ -137,7 +139,7 @@ impl Start<'_> {
     ) -> Result<(Running, JoinHandle<()>), StartError> {
         let name = exporter.name();
         let counts = self.metrics.exporter(name);
-        let spool = Spool::open(name, settings, Arc::clone(&counts))
+        let spool = Spool::open(name, settings, self.key, Arc::clone(&counts))
             .map_err(|error| StartError::Spool { exporter: name, error })?;
         let spool = Arc::new(spool);
         let runner = Runner::new(exporter, Arc::clone(&spool), self.closing.clone());

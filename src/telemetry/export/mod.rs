@@ -22,12 +22,14 @@ pub(super) use queue::{Batch, Queue};
 
 use super::sink::RecordCounts;
 use super::spool::{EntryKind, Spool};
+use output::Unsynced;
 use queue::Job;
 
 /// The writer: runs on a thread of its own, since files offer nothing but calls that block.
 pub(super) struct Writer {
     pub(super) queue: Arc<Queue>,
     pub(super) counts: Arc<RecordCounts>,
+    /// None when they are written ahead.
     pub(super) outputs: Vec<Output>,
     /// They take everything, and count for themselves what they cannot keep.
     pub(super) spools: Vec<Arc<Spool>>,
@@ -45,14 +47,14 @@ impl Writer {
                 Job::Reopen => self.outputs.iter_mut().for_each(Output::reopen),
             }
         }
-        self.outputs.iter_mut().for_each(Output::sync);
+        self.outputs.iter_mut().filter_map(Output::take_unsynced).for_each(Unsynced::sync);
     }
 
     /// A record counts as written when every output has taken the whole of it. Outputs take a batch from its beginning up to
     /// where they fail, so the one that fails first decides.
     fn write(&mut self, batch: &Batch) {
         let written = self.outputs.iter_mut().map(|output| output.write(batch)).min();
-        let written = written.unwrap_or_else(|| batch.records());
+        let written = written.unwrap_or_else(|| batch.records() - batch.lost());
         self.spools.iter().for_each(|spool| spool.append(EntryKind::Record, batch.lines()));
         self.counts.written(written);
         self.counts.dropped(batch.records() - written);

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::queue::Batch;
 
@@ -17,8 +18,8 @@ pub(in crate::telemetry) trait Target: Write + Send {
     /// On an error the old one stays in use.
     fn reopen(&mut self) -> io::Result<Option<Tail>>;
 
-    /// Makes what was written outlast a power cut, as far as it can.
-    fn sync(&mut self) -> io::Result<()>;
+    /// The file whose sync makes what was written outlast a power cut, if that can be.
+    fn file(&self) -> Option<Arc<File>>;
 }
 
 /// A target with its state.
@@ -27,6 +28,14 @@ pub(in crate::telemetry) struct Output {
     target: Box<dyn Target>,
     tail: Tail,
     health: Health,
+    /// Whether something was written since the last sync.
+    is_unsynced: bool,
+}
+
+/// A file that the disk may not have all of.
+pub(in crate::telemetry) struct Unsynced {
+    output: String,
+    file: Arc<File>,
 }
 
 /// How a target ends.
@@ -68,14 +77,15 @@ impl Output {
     }
 
     pub(in crate::telemetry) fn new(name: String, target: Box<dyn Target>) -> Self {
-        Self { name, target, tail: Tail::Whole, health: Health::Working }
+        Self { name, target, tail: Tail::Whole, health: Health::Working, is_unsynced: false }
     }
 
     /// Writes the batch, up to the first error; returns how many of its records were written whole.
-    pub(super) fn write(&mut self, batch: &Batch) -> u64 {
+    pub(in crate::telemetry) fn write(&mut self, batch: &Batch) -> u64 {
         let lines = batch.lines();
         let (taken, result) = self.write_until_error(lines);
         if taken > 0 {
+            self.is_unsynced = true;
             self.tail = match lines[taken - 1] {
                 b'\n' => Tail::Whole,
                 _ => Tail::Torn,
@@ -94,7 +104,7 @@ impl Output {
     }
 
     /// Opens the target anew; the log tells if that fails, and the old one stays in use.
-    pub(super) fn reopen(&mut self) {
+    pub(in crate::telemetry) fn reopen(&mut self) {
         match self.target.reopen() {
             Ok(None) => {}
             Ok(Some(tail)) => {
@@ -107,10 +117,11 @@ impl Output {
         }
     }
 
-    pub(super) fn sync(&mut self) {
-        if let Err(error) = self.target.sync() {
-            tracing::error!(output = self.name, %error, "records may not be on the disk yet");
-        }
+    /// What is not on the disk for good yet, to be synced while others write.
+    pub(in crate::telemetry) fn take_unsynced(&mut self) -> Option<Unsynced> {
+        let is_unsynced = std::mem::replace(&mut self.is_unsynced, false);
+        let file = is_unsynced.then(|| self.target.file()).flatten()?;
+        Some(Unsynced { output: self.name.clone(), file })
     }
 
     /// The number of bytes of `lines` that were taken, and what ended it.
@@ -148,6 +159,15 @@ impl Output {
     }
 }
 
+impl Unsynced {
+    /// Waits for the disk.
+    pub(in crate::telemetry) fn sync(self) {
+        if let Err(error) = self.file.sync_data() {
+            tracing::error!(output = self.output, %error, "records may not be on the disk yet");
+        }
+    }
+}
+
 /// Lines within the first `taken` bytes. One that lacks nothing but its newline is whole: it gets that before the next line.
 fn whole_lines(lines: &[u8], taken: usize) -> u64 {
     let ended = memchr::memchr_iter(b'\n', &lines[..taken]).count() as u64;
@@ -157,17 +177,17 @@ fn whole_lines(lines: &[u8], taken: usize) -> u64 {
 
 struct RecordFile {
     path: PathBuf,
-    handle: File,
+    handle: Arc<File>,
 }
 
-fn open(path: &Path) -> io::Result<(File, Tail)> {
+fn open(path: &Path) -> io::Result<(Arc<File>, Tail)> {
     let handle = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
     let tail = match handle.metadata() {
         Ok(file) if file.is_file() && file.len() > 0 => tail_of(path, file.len()),
         // New, or a pipe or device, which must not be read from.
         _ => Tail::Whole,
     };
-    Ok((handle, tail))
+    Ok((Arc::new(handle), tail))
 }
 
 /// A gateway that was killed may have left half a line. A file that we may not read gets the benefit of the doubt.
@@ -187,14 +207,14 @@ impl Target for RecordFile {
         Ok(Some(tail))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.handle.sync_data()
+    fn file(&self) -> Option<Arc<File>> {
+        Some(Arc::clone(&self.handle))
     }
 }
 
 impl Write for RecordFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.handle.write(bytes)
+        (&*self.handle).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -209,8 +229,8 @@ impl Target for Stdout {
         Ok(None)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
+    fn file(&self) -> Option<Arc<File>> {
+        None
     }
 }
 
@@ -229,7 +249,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// Takes what its script says, then everything.
     struct Scripted {
@@ -266,8 +286,8 @@ mod tests {
             Ok(None)
         }
 
-        fn sync(&mut self) -> io::Result<()> {
-            Ok(())
+        fn file(&self) -> Option<Arc<File>> {
+            None
         }
     }
 

@@ -21,6 +21,8 @@ pub(in crate::telemetry) struct Batch {
     /// Bytes of `bytes` that are whole lines; more only if an encoder broke off in a panic.
     whole: usize,
     records: u64,
+    /// Of the records, those that an output written ahead did not take: they are dropped, whoever takes them yet.
+    lost: u64,
 }
 
 impl Batch {
@@ -35,6 +37,11 @@ impl Batch {
         self.records += 1;
     }
 
+    /// The last record was lost on an output written ahead.
+    pub(in crate::telemetry) fn lose_last(&mut self) {
+        self.lost += 1;
+    }
+
     pub(in crate::telemetry) fn len(&self) -> usize {
         self.whole
     }
@@ -43,14 +50,19 @@ impl Batch {
         self.records
     }
 
-    pub(super) fn lines(&self) -> &[u8] {
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    pub(in crate::telemetry) fn lines(&self) -> &[u8] {
         &self.bytes[..self.whole]
     }
 
-    fn clear(&mut self) {
+    pub(in crate::telemetry) fn clear(&mut self) {
         self.bytes.clear();
         self.whole = 0;
         self.records = 0;
+        self.lost = 0;
     }
 }
 
@@ -221,6 +233,7 @@ impl State {
                 last.bytes.extend_from_slice(batch.lines());
                 last.whole = last.bytes.len();
                 last.records += batch.records;
+                last.lost += batch.lost;
                 true
             }
             _ => false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::exporter::{Again, Exporter, Fate, Outcome};
@@ -77,10 +77,8 @@ impl<E: Exporter> Runner<E> {
         let mut closing = self.closing.clone();
         let closed = async { drop(closing.wait_for(|closing| *closing).await) };
         let gathered = async {
-            self.spool.arrived().await;
-            let late = Instant::now() + LINGER;
-            let enough = self.exporter.batch().records as u64;
-            while self.spool.waiting() < enough && timeout_at(late, self.spool.arrived()).await.is_ok() {}
+            self.spool.holds(1).await;
+            let _late = timeout(LINGER, self.spool.holds(self.exporter.batch().records as u64)).await;
         };
         tokio::select! {
             () = closed => {}

@@ -21,6 +21,9 @@ macro_rules! families {
 
         /// The name of every metric family that [`Metrics::render`](super::Metrics::render) can give out.
         pub const NAMES: &[&str] = &[$($name),*];
+
+        /// The labels of each family by its name, in the order of [`NAMES`].
+        pub const LABELS: &[(&str, &[&str])] = &[$(($name, &[$($label),*])),*];
     };
 }
 
@@ -71,11 +74,22 @@ families! {
     MIRRORED = "scoregate_mirrored_total" ["service", "outcome"]
         "Copies of calls to another deployment, made or not.";
 
+    AUTHENTICATIONS = "scoregate_authentications_total" ["service", "outcome"]
+        "Calls that had to show a credential, by what let them in (primary_key, secondary_key, token) or why they were refused (missing, invalid, expired, unavailable).";
+    KEY_CREATED = "scoregate_key_created_timestamp_seconds" ["service", "key"]
+        "When a key of a managed service was made, which is when it was last replaced; of the services past the bound together the oldest.";
+    KEY_NOT_AFTER = "scoregate_key_not_after_timestamp_seconds" ["service", "key"]
+        "When a key ends; absent for one that does not.";
+    KEY_LAST_USED = "scoregate_key_last_used_timestamp_seconds" ["service", "key"]
+        "When a key last let a call in; absent while it has not since the process started.";
+
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";
 
     CONNECTIONS_OPEN = "scoregate_connections_open" ["listener"]
         "Connections of callers.";
+    CONNECTIONS_LIMIT = "scoregate_connections_limit" ["listener"]
+        "Most connections that a listener holds at once; more wait to be accepted.";
     CONNECTIONS_ACCEPTED = "scoregate_connections_accepted_total" ["listener"]
         "Connections accepted from callers.";
     CONNECTIONS_REFUSED = "scoregate_connections_refused_total" ["listener", "reason"]
@@ -90,12 +104,14 @@ families! {
     CONFIG_LAST_SUCCESS_TIME = "scoregate_config_last_reload_success_timestamp_seconds" []
         "When the running configuration was taken.";
     CONFIG_GENERATION = "scoregate_config_generation" []
-        "Number of the running snapshot, going up with each.";
+        "Number of the snapshot that the running configuration came with.";
+    SNAPSHOT_GENERATION = "scoregate_snapshot_generation" []
+        "Number of the running snapshot: each change of the configuration or of a managed service makes another one.";
     CONFIG_INFO = "scoregate_config_info" ["hash"]
         "1 for the hash of the running configuration.";
 
     CERTIFICATE_NOT_AFTER = "scoregate_certificate_not_after_timestamp_seconds" ["listener", "name"]
-        "When a served certificate ends.";
+        "When a served certificate ends; the listener of the management plane is _management.";
     CERTIFICATE_RELOAD_ERRORS = "scoregate_certificate_reload_errors_total" []
         "Certificates or keys that could not be taken; the old ones stayed.";
     JWKS_AGE = "scoregate_jwks_age_seconds" ["source"]
@@ -127,6 +143,8 @@ families! {
     EXPORTER_SPOOL_BYTES = "scoregate_exporter_spool_bytes" ["exporter"]
         "Bytes of the exporter's spool.";
 
+    LABEL_OVERFLOW = "scoregate_label_overflow_total" ["label"]
+        "Calls counted without a name of their own since there are too many: for a service under _other, for a deployment under none.";
     BUILD_INFO = "scoregate_build_info" ["version"]
         "1 for the version that runs.";
     PROCESS_CPU = "process_cpu_seconds_total" []

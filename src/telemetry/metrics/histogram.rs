@@ -26,33 +26,38 @@ const BOUNDS_MICROS: [u64; 18] = [
 ];
 
 /// Upper bounds of the buckets as they are given out.
-pub(super) const BOUNDS_SECONDS: [f64; 18] = [
+pub(in crate::telemetry) const BOUNDS_SECONDS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 180.0,
     300.0,
 ];
 
+/// Buckets: one more than bounds, since the last one is for what is above them all.
+pub(in crate::telemetry) const BUCKETS: usize = BOUNDS_MICROS.len() + 1;
+
 /// One thread's part of a histogram; any number of threads may use it.
 #[derive(Default)]
 pub(super) struct Histogram {
-    counts: [AtomicU64; BOUNDS_MICROS.len() + 1],
+    counts: [AtomicU64; BUCKETS],
     sum_micros: AtomicU64,
 }
 
 /// What histograms hold, added up.
-#[derive(Default)]
-pub(super) struct Reading {
+#[derive(Clone, Debug, Default)]
+pub(in crate::telemetry) struct Reading {
     /// Times per bucket, not cumulative; the last one: above all bounds.
-    pub(super) counts: [u64; BOUNDS_MICROS.len() + 1],
-    pub(super) sum: Duration,
+    pub(in crate::telemetry) counts: [u64; BUCKETS],
+    pub(in crate::telemetry) sum: Duration,
 }
 
 impl Histogram {
-    pub(super) fn observe(&self, time: Duration) {
+    /// Counts a time; returns the place of its bucket.
+    pub(super) fn observe(&self, time: Duration) -> usize {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         // Most calls are quick, so counting up from the lowest bound beats a binary search.
         let bucket = BOUNDS_MICROS.iter().position(|bound| micros <= *bound).unwrap_or(BOUNDS_MICROS.len());
         self.counts[bucket].fetch_add(1, Relaxed);
         self.sum_micros.fetch_add(micros, Relaxed);
+        bucket
     }
 
     /// Adds what `other` holds.

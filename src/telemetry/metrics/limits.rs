@@ -28,6 +28,14 @@ pub struct LoadReading {
     pub waiting: u64,
 }
 
+impl LoadReading {
+    /// The same places with nobody in them.
+    #[must_use]
+    pub const fn at_rest(self) -> Self {
+        Self { slots: self.slots, busy: 0, waiting: 0 }
+    }
+}
+
 /// Whom the rate per caller tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrincipalReading {

@@ -8,6 +8,7 @@ use super::family;
 #[derive(Clone)]
 pub struct ListenerMetrics {
     open: IntGauge,
+    limit: IntGauge,
     accepted: IntCounter,
     refused: [IntCounter; Refusal::ALL.len()],
     handshake_failures: [IntCounter; HandshakeFailure::ALL.len()],
@@ -68,6 +69,11 @@ label! {
 }
 
 impl ListenerMetrics {
+    /// Shows how many connections may be open at once.
+    pub fn limited(&self, connections: u32) {
+        self.limit.set(connections.into());
+    }
+
     /// Counts a connection as accepted, and as open until the guard is dropped.
     #[must_use]
     pub fn opened(&self) -> OpenConnection {
@@ -96,6 +102,7 @@ impl Drop for OpenConnection {
 /// The families that listeners share.
 pub(super) struct ListenerFamilies {
     open: IntGaugeVec,
+    limit: IntGaugeVec,
     accepted: IntCounterVec,
     refused: IntCounterVec,
     handshake_failures: IntCounterVec,
@@ -105,6 +112,7 @@ impl ListenerFamilies {
     pub(super) fn new(registry: &Registry) -> Self {
         Self {
             open: family::CONNECTIONS_OPEN.gauges(registry),
+            limit: family::CONNECTIONS_LIMIT.gauges(registry),
             accepted: family::CONNECTIONS_ACCEPTED.counters(registry),
             refused: family::CONNECTIONS_REFUSED.counters(registry),
             handshake_failures: family::HANDSHAKE_FAILURES.counters(registry),
@@ -114,6 +122,7 @@ impl ListenerFamilies {
     pub(super) fn listener(&self, name: &str) -> ListenerMetrics {
         ListenerMetrics {
             open: self.open.with_label_values(&[name]),
+            limit: self.limit.with_label_values(&[name]),
             accepted: self.accepted.with_label_values(&[name]),
             refused: Refusal::ALL.map(|why| self.refused.with_label_values(&[name, why.as_str()])),
             handshake_failures: HandshakeFailure::ALL

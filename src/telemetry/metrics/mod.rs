@@ -1,22 +1,29 @@
-//! Metrics: counted where things happen, given out in the Prometheus text format 0.0.4.
+//! Metrics: counted where things happen, given out in the Prometheus text format 0.0.4 or as OpenMetrics.
 //!
 //! What is counted per call ([`ServiceMetrics`], [`RecordCounts`]) is spread over the worker threads and summed at a scrape;
 //! the rest are plain metrics of the `prometheus` crate. Labels come from closed sets or the configuration, never from a
 //! caller. What was counted stays for the life of the process, so that `sum(scoregate_requests_total)` and the records always
 //! agree; the number of series is bounded all the same ([`MAX_SERVICES`]).
 
+mod access;
 mod control;
 mod delivery;
+mod exemplar;
 mod family;
+mod format;
 mod health;
 mod histogram;
 mod limits;
 mod listener;
+mod open;
 mod process;
 mod replicas;
 mod service;
 mod services;
+mod snapshot;
+mod stats;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -25,28 +32,37 @@ use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
 pub use delivery::{Mirrored, Retried};
-pub use family::NAMES;
+pub use family::{LABELS, NAMES};
+pub use format::Format;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
 pub use limits::{LimitReading, LoadReading, PrincipalReading};
 pub use listener::{HandshakeFailure, ListenerMetrics, OpenConnection, Refusal};
 pub use replicas::ReplicaReading;
-pub use service::{InFlight, InTunnel, ServiceMetrics};
+pub use service::{InFlight, InTunnel, ServiceMetrics, ServiceReading};
 pub use services::MAX_SERVICES;
+pub use snapshot::{KeyReading, SnapshotReading};
+pub use stats::DestinationStats;
+
+pub(super) use histogram::{BOUNDS_SECONDS, BUCKETS};
+pub(super) use service::{CallKind, Code};
 
 use super::sink::RecordCounts;
 use super::spool::ExporterCounts;
 use crate::catalog::ComputeType;
 use crate::wire::head::Flaw;
 use control::KeySetCollector;
+use exemplar::ByBucket;
 use family::Samples;
 use limits::LimitCollector;
 use listener::ListenerFamilies;
+use open::ExemplarsByService;
 use replicas::ReplicaCollector;
 use service::ServiceSamples;
 use services::Services;
+use snapshot::SnapshotCollector;
 
-/// The `Content-Type` of what [`Metrics::render`] returns.
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+/// The label `listener` of the management plane's certificates; no listener of the data plane can have this name.
+pub const MANAGEMENT_LISTENER: &str = "_management";
 
 /// All metrics of one gateway.
 pub struct Metrics {
@@ -108,6 +124,20 @@ impl Metrics {
         &self.counted.unrouted
     }
 
+    /// What each service has counted until now, by name, whatever its compute types were. Those past [`MAX_SERVICES`], which
+    /// are counted together, are left out.
+    #[must_use]
+    pub fn read_services(&self) -> HashMap<Arc<str>, ServiceReading> {
+        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).all();
+        let mut readings: HashMap<_, ServiceReading> = HashMap::new();
+        for service in &services {
+            if let Some(name) = service.name() {
+                service.read(readings.entry(Arc::clone(name)).or_default());
+            }
+        }
+        readings
+    }
+
     /// Counts a request whose head could not be read.
     pub fn malformed(&self, flaw: Flaw) {
         self.malformed[flaw as usize].inc();
@@ -149,6 +179,13 @@ impl Metrics {
         self.registry.register(Box::new(collector)).expect("metric names are registered once");
     }
 
+    /// From now on shows the running snapshot as `read` finds it at each scrape. To be called once.
+    #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
+    pub fn show_snapshot(&self, read: impl Fn() -> SnapshotReading + Send + Sync + 'static) {
+        let collector = SnapshotCollector::new(read);
+        self.registry.register(Box::new(collector)).expect("metric names are registered once");
+    }
+
     /// From now on shows replicas as `read` finds them at each scrape. To be called once.
     #[expect(clippy::expect_used, reason = "the names are constants, all of which a test registers")]
     pub fn show_replicas(&self, read: impl Fn() -> Vec<ReplicaReading> + Send + Sync + 'static) {
@@ -182,23 +219,58 @@ impl Metrics {
         counts
     }
 
-    /// All metrics as they are now.
-    pub(in crate::telemetry) fn gather(&self) -> Vec<MetricFamily> {
-        let mut families = self.registry.gather();
-        families.extend(process::families());
-        families
+    /// What became of the records, by where they go: `records`, then each exporter.
+    #[must_use]
+    pub fn record_stats(&self) -> Vec<DestinationStats> {
+        let exporters = self.counted.exporters.lock().unwrap_or_else(PoisonError::into_inner);
+        let exporters = exporters.iter().map(|(name, counts)| DestinationStats::of_exporter(name, counts));
+        std::iter::once(DestinationStats::of_records(&self.counted.records)).chain(exporters).collect()
+    }
+
+    /// All metrics in `format`.
+    #[must_use]
+    pub fn render_as(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.render(),
+            Format::OpenMetrics => open::render(&self.families(), &self.counted.exemplars()),
+        }
     }
 
     /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
-        let families = self.gather();
+        let families = self.families();
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
             // Only a family without a name or samples can do that, and there is none.
             tracing::error!(%error, "metrics cannot be written");
         }
         text
+    }
+
+    /// All metrics as they are now.
+    pub(in crate::telemetry) fn families(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        families.extend(process::families());
+        families
+    }
+}
+
+impl Counted {
+    /// The counts of all services, and of calls without one.
+    fn all_services(&self) -> Vec<Arc<ServiceMetrics>> {
+        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner).all();
+        all.push(Arc::clone(&self.unrouted));
+        all
+    }
+
+    fn exemplars(&self) -> ExemplarsByService {
+        let mut exemplars = ExemplarsByService::new();
+        for service in self.all_services() {
+            let of_service: &mut ByBucket = exemplars.entry(service.label().to_owned()).or_default();
+            service.exemplars(of_service);
+        }
+        exemplars
     }
 }
 
@@ -221,11 +293,13 @@ impl CountedCollector {
             family::ATTEMPTS,
             family::TOKENS,
             family::USAGE_UNREAD,
+            family::AUTHENTICATIONS,
             family::IN_FLIGHT,
             family::TUNNELS,
             family::RETRIES,
             family::RETRY_BUDGET_EXHAUSTED,
             family::MIRRORED,
+            family::LABEL_OVERFLOW,
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
@@ -246,10 +320,8 @@ impl Collector for CountedCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let services = self.counted.services.lock().unwrap_or_else(PoisonError::into_inner).all();
         let mut samples = ServiceSamples::new();
-        samples.add(&self.counted.unrouted);
-        services.iter().for_each(|service| samples.add(service));
+        samples.add_all(&self.counted.all_services());
         let mut families = samples.into_families();
         families.extend(record_families(&self.counted.records));
         let exporters = self.counted.exporters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -320,6 +392,12 @@ mod tests {
         metrics.show_replicas(|| {
             let (service, deployment) = ("iris".into(), "blue".into());
             vec![ReplicaReading { service, deployment, states: vec![("ready", 1)], ejections: 0 }]
+        });
+        metrics.show_snapshot(|| {
+            let now = Some(SystemTime::now());
+            let (service, key) = ("iris".to_owned(), "primary");
+            let keys = vec![KeyReading { service, key, made: now, not_after: now, last_used: now }];
+            SnapshotReading { generation: 1, keys }
         });
         metrics.show_limits(|| {
             let load = Some(LoadReading { slots: 2, busy: 1, waiting: 0 });
@@ -418,6 +496,63 @@ mod tests {
             metrics.render().matches("scoregate_requests_total{service=\"iris\"").count(),
             Reason::ALL.len()
         );
+    }
+
+    #[test]
+    fn a_service_that_is_made_anew_with_another_compute_type_has_each_series_once() {
+        let metrics = Metrics::new();
+        metrics.service(&"iris".into(), ComputeType::Aks).observe(&Record::sample());
+        metrics.service(&"iris".into(), ComputeType::Managed).observe(&Record::sample());
+        let page = metrics.render();
+        let mut series = BTreeSet::new();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            let (name, _) = line.rsplit_once(' ').unwrap();
+            assert!(series.insert(name), "{name} is there twice");
+        }
+        assert_eq!(
+            sample(&metrics, r#"scoregate_request_duration_seconds_count{service="iris"}"#),
+            Some(2.0)
+        );
+        assert_eq!(sample(&metrics, r#"scoregate_tokens_total{service="iris",kind="prompt"}"#), Some(18.0));
+        assert_eq!(page.matches("scoregate_requests_total{service=\"iris\"").count(), 2);
+    }
+
+    #[test]
+    fn the_name_of_each_family_tells_its_kind_and_unit() {
+        for (name, labels) in LABELS {
+            let valid = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(valid(name) && labels.iter().all(|label| valid(label)), "{name}");
+        }
+        let metrics = Metrics::new();
+        let _ = metrics.listener("public");
+        let page = metrics.render();
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+        }
+    }
+
+    #[test]
+    fn calls_past_the_bound_of_services_are_told_of() {
+        let metrics = Metrics::new();
+        let names = (0..=MAX_SERVICES).map(|number| format!("service-{number}").into());
+        let services: Vec<_> = names.map(|name| metrics.service(&name, ComputeType::Aks)).collect();
+        let overflow = r#"scoregate_label_overflow_total{label="service"}"#;
+        assert_eq!(sample(&metrics, overflow), Some(0.0));
+        services.iter().for_each(|service| service.observe(&Record::sample()));
+        assert_eq!(sample(&metrics, overflow), Some(1.0));
+        assert_eq!(sample(&metrics, r#"scoregate_label_overflow_total{label="deployment"}"#), Some(0.0));
+    }
+
+    #[test]
+    fn an_exemplar_leads_from_a_bucket_to_a_call() {
+        let metrics = Metrics::new();
+        metrics.service(&"iris".into(), ComputeType::Aks).observe(&Record::sample());
+        let page = metrics.render_as(Format::OpenMetrics);
+        let bucket = r#"scoregate_request_duration_seconds_bucket{service="iris",le="0.025"} 1 # "#;
+        let line = page.lines().find_map(|line| line.strip_prefix(bucket)).unwrap();
+        assert_eq!(line, r#"{trace_id="0af7651916cd43dd8448eb211c80319c"} 0.012045 1795516132.135"#);
+        assert!(!metrics.render().contains("trace_id"));
     }
 
     #[test]

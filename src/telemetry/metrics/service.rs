@@ -1,18 +1,26 @@
 //! What is counted per call and service. Each worker thread counts in a block of its own, a scrape adds the blocks up: with
 //! one block for all, the cores would spend more time on passing its cache lines around than on counting.
 
+mod reading;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use prometheus::proto::MetricFamily;
 
+use super::access::Access;
 use super::delivery::{Delivery, DeliverySamples, Mirrored, Retried};
+use super::exemplar::{ByBucket, Exemplars};
 use super::family::{self, Samples};
 use super::histogram::{Histogram, Reading};
 use crate::catalog::ComputeType;
 use crate::error::Reason;
 use crate::telemetry::counter;
 use crate::telemetry::record::{Record, Usage};
+
+pub(in crate::telemetry) use reading::CallKind;
+pub use reading::ServiceReading;
 
 /// The counts of one service, or of many together; looked up at its first call.
 pub struct ServiceMetrics {
@@ -35,7 +43,10 @@ struct Block {
     /// Series made for deployments by name.
     named: AtomicUsize,
     requests: [OnceLock<Box<Series>>; SERIES_LISTS],
+    /// Calls of deployments that were too many to be named.
+    unnamed: AtomicU64,
     duration: Histogram,
+    exemplars: Exemplars,
     first_byte: Histogram,
     queue_wait: Histogram,
     request_bytes: AtomicU64,
@@ -44,6 +55,7 @@ struct Block {
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     usage_unread: AtomicU64,
+    access: [AtomicU64; Access::ALL.len()],
     in_flight: AtomicU64,
     tunnels: AtomicU64,
     delivery: Delivery,
@@ -68,8 +80,8 @@ struct Series {
 }
 
 /// The status label: exact for the registered statuses and 499, else the class, since a model may answer with any number.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Code {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::telemetry) enum Code {
     Exact(u16),
     Class(u16),
 }
@@ -91,7 +103,7 @@ impl ServiceMetrics {
         Self { deployments: Deployments::Together, ..Self::new(service, None) }
     }
 
-    /// Adds what `other` has counted, which counts no more.
+    /// Adds what `other` has counted, which counts no more. Its exemplars are of the past and go.
     pub(super) fn absorb(&self, other: &Self) {
         let block = self.block();
         for theirs in other.present_blocks() {
@@ -104,7 +116,11 @@ impl ServiceMetrics {
             block.first_byte.absorb(&theirs.first_byte);
             block.queue_wait.absorb(&theirs.queue_wait);
             block.delivery.absorb(&theirs.delivery);
+            for (ours, theirs) in block.access.iter().zip(&theirs.access) {
+                ours.fetch_add(theirs.load(Relaxed), Relaxed);
+            }
             for (ours, theirs) in [
+                (&block.unnamed, &theirs.unnamed),
                 (&block.request_bytes, &theirs.request_bytes),
                 (&block.response_bytes, &theirs.response_bytes),
                 (&block.attempts, &theirs.attempts),
@@ -119,7 +135,7 @@ impl ServiceMetrics {
         }
     }
 
-    #[cfg(test)]
+    /// Calls counted.
     pub(super) fn calls(&self) -> u64 {
         self.present_blocks().flat_map(Block::all_series).map(|series| series.count.load(Relaxed)).sum()
     }
@@ -160,7 +176,7 @@ impl ServiceMetrics {
         let block = self.block();
         let deployment = self.deployment_label(record.deployment.as_ref());
         block.series(deployment, Code::of(record.status), record.reason).count.fetch_add(1, Relaxed);
-        block.duration.observe(record.duration);
+        block.exemplars.offer(block.duration.observe(record.duration), record);
         if let Some(first_byte) = record.first_byte {
             block.first_byte.observe(first_byte);
         }
@@ -176,9 +192,22 @@ impl ServiceMetrics {
                 count.fetch_add(more, Relaxed);
             }
         }
+        if let Some(access) = Access::of(record) {
+            block.access[access as usize].fetch_add(1, Relaxed);
+        }
         if let Some(usage) = &record.usage {
             block.observe_usage(usage);
         }
+    }
+
+    /// The label `service`.
+    pub(super) fn label(&self) -> &str {
+        &self.service
+    }
+
+    /// Puts into `all` what exemplars are newer than those there.
+    pub(super) fn exemplars(&self, all: &mut ByBucket) {
+        self.present_blocks().for_each(|block| block.exemplars.add_to(all));
     }
 
     fn deployment_label<'a>(&self, deployment: Option<&'a Arc<str>>) -> Option<&'a Arc<str>> {
@@ -211,6 +240,7 @@ impl Block {
         let mut place = &self.requests[list_of(name.unwrap_or_default())];
         loop {
             if deployment.is_some() && place.get().is_none() && self.named.load(Relaxed) >= MAX_NAMED {
+                self.unnamed.fetch_add(1, Relaxed);
                 return self.series(None, code, reason);
             }
             let series = place.get_or_init(|| {
@@ -253,10 +283,18 @@ impl Code {
         if registered || status == 499 { Self::Exact(status) } else { Self::Class((status / 100).min(9)) }
     }
 
-    fn label(self) -> String {
+    pub(in crate::telemetry) fn label(self) -> String {
         match self {
             Self::Exact(status) => status.to_string(),
             Self::Class(class) => format!("{class}xx"),
+        }
+    }
+
+    /// The class alone.
+    pub(in crate::telemetry) const fn class(self) -> Self {
+        match self {
+            Self::Exact(status) => Self::Class(status / 100),
+            Self::Class(_) => self,
         }
     }
 }
@@ -284,9 +322,18 @@ pub(super) struct ServiceSamples {
     attempts: Samples,
     tokens: Samples,
     usage_unread: Samples,
+    access: Samples,
     in_flight: Samples,
     tunnels: Samples,
     delivery: DeliverySamples,
+    overflow: Overflow,
+}
+
+/// Calls that are not shown by the name they belong to.
+#[derive(Default)]
+struct Overflow {
+    services: u64,
+    deployments: u64,
 }
 
 impl ServiceSamples {
@@ -301,26 +348,41 @@ impl ServiceSamples {
             attempts: Samples::of_counter(family::ATTEMPTS),
             tokens: Samples::of_counter(family::TOKENS),
             usage_unread: Samples::of_counter(family::USAGE_UNREAD),
+            access: Samples::of_counter(family::AUTHENTICATIONS),
             in_flight: Samples::of_gauge(family::IN_FLIGHT),
             tunnels: Samples::of_gauge(family::TUNNELS),
             delivery: DeliverySamples::new(),
+            overflow: Overflow::default(),
         }
     }
 
-    /// Adds what `service` has counted until now.
-    pub(super) fn add(&mut self, service: &ServiceMetrics) {
-        self.add_requests(service);
-        let labels = [&*service.service];
+    /// Adds what `services` have counted until now.
+    pub(super) fn add_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Arc<ServiceMetrics>>) {
+        // A service that was made anew with another compute type counts apart, which only calls by compute type show.
+        let mut by_name = BTreeMap::<&str, Vec<&ServiceMetrics>>::new();
+        for service in services {
+            by_name.entry(&service.service).or_default().push(service);
+        }
+        for (name, services) in by_name {
+            services.iter().for_each(|service| self.add_requests(service));
+            self.add_sums(name, &services);
+        }
+    }
+
+    /// Adds what is shown of all services of one name together.
+    fn add_sums(&mut self, name: &str, services: &[&ServiceMetrics]) {
+        let labels = [name];
+        let blocks = || services.iter().flat_map(|service| service.present_blocks());
         let histogram = |part: fn(&Block) -> &Histogram| {
             let mut reading = Reading::default();
-            service.present_blocks().for_each(|block| reading.add(part(block)));
+            blocks().for_each(|block| reading.add(part(block)));
             reading
         };
         self.duration.add_histogram(&labels, &histogram(|block| &block.duration));
         self.first_byte.add_histogram(&labels, &histogram(|block| &block.first_byte));
         self.queue_wait.add_histogram(&labels, &histogram(|block| &block.queue_wait));
         let sum = |part: fn(&Block) -> &AtomicU64| {
-            let parts = service.present_blocks().map(|block| part(block).load(Relaxed));
+            let parts = blocks().map(|block| part(block).load(Relaxed));
             parts.fold(0u64, u64::wrapping_add) as f64
         };
         self.request_bytes.add(&labels, sum(|block| &block.request_bytes));
@@ -328,12 +390,18 @@ impl ServiceSamples {
         self.attempts.add(&labels, sum(|block| &block.attempts));
         self.in_flight.add(&labels, sum(|block| &block.in_flight));
         self.tunnels.add(&labels, sum(|block| &block.tunnels));
-        self.delivery.add(&service.service, service.present_blocks().map(|block| &block.delivery));
+        self.delivery.add(name, blocks().map(|block| &block.delivery));
+        for access in Access::ALL {
+            let count: u64 = blocks().map(|block| block.access[access as usize].load(Relaxed)).sum();
+            if count > 0 {
+                self.access.add(&[name, access.as_str()], count as f64);
+            }
+        }
         // Most services have no tokens: they get no series.
         let (prompt, completion) = (sum(|block| &block.prompt_tokens), sum(|block| &block.completion_tokens));
         if prompt + completion > 0.0 {
-            self.tokens.add(&[&*service.service, "prompt"], prompt);
-            self.tokens.add(&[&*service.service, "completion"], completion);
+            self.tokens.add(&[name, "prompt"], prompt);
+            self.tokens.add(&[name, "completion"], completion);
         }
         let unread = sum(|block| &block.usage_unread);
         if unread > 0.0 {
@@ -342,6 +410,9 @@ impl ServiceSamples {
     }
 
     pub(super) fn into_families(self) -> Vec<MetricFamily> {
+        let mut overflow = Samples::of_counter(family::LABEL_OVERFLOW);
+        overflow.add(&["service"], self.overflow.services as f64);
+        overflow.add(&["deployment"], self.overflow.deployments as f64);
         let own = [
             self.requests,
             self.duration,
@@ -352,15 +423,22 @@ impl ServiceSamples {
             self.attempts,
             self.tokens,
             self.usage_unread,
+            self.access,
             self.in_flight,
             self.tunnels,
+            overflow,
         ];
         own.map(Samples::into_family).into_iter().chain(self.delivery.into_families()).collect()
     }
 
     fn add_requests(&mut self, service: &ServiceMetrics) {
+        if service.deployments == Deployments::Together {
+            self.overflow.services += service.calls();
+        }
+        let unnamed = service.present_blocks().map(|block| block.unnamed.load(Relaxed));
+        self.overflow.deployments += unnamed.sum::<u64>();
         // The same series may be in the blocks of several threads.
-        let mut counts = std::collections::BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for series in service.present_blocks().flat_map(Block::all_series) {
             let deployment = series.deployment.as_deref().unwrap_or_default();
             let key = (deployment, series.code.label(), series.reason.as_str());
@@ -380,10 +458,10 @@ mod tests {
 
     #[test]
     fn only_a_service_with_tokens_has_series_of_tokens() {
-        let service = ServiceMetrics::new("iris".into(), Some(ComputeType::Aks));
-        let of = |service: &ServiceMetrics| {
+        let service = Arc::new(ServiceMetrics::new("iris".into(), Some(ComputeType::Aks)));
+        let of = |service: &Arc<ServiceMetrics>| {
             let mut samples = ServiceSamples::new();
-            samples.add(service);
+            samples.add_all([service]);
             let families = [samples.tokens, samples.usage_unread].map(Samples::into_family);
             let metrics = families.iter().flat_map(|family| family.get_metric().iter().cloned());
             metrics.map(|metric| metric.get_counter().get_value()).collect::<Vec<_>>()
@@ -393,7 +471,7 @@ mod tests {
         service.observe(&Record::sample());
         service.observe(&Record::sample());
         assert_eq!(of(&service), [18.0, 24.0, 2.0], "prompt, completion, unread");
-        let others = ServiceMetrics::of_many("_other".into());
+        let others = Arc::new(ServiceMetrics::of_many("_other".into()));
         others.absorb(&service);
         assert_eq!(of(&others), [18.0, 24.0, 2.0]);
     }
@@ -414,5 +492,7 @@ mod tests {
         let nameless = series.iter().filter(|series| series.deployment.is_none());
         let rest = 2 * (deployments - MAX_NAMED) as u64;
         assert_eq!(nameless.map(|series| series.count.load(Relaxed)).collect::<Vec<_>>(), [rest]);
+        let unnamed = service.present_blocks().map(|block| block.unnamed.load(Relaxed));
+        assert_eq!(unnamed.sum::<u64>(), rest);
     }
 }

@@ -1,4 +1,4 @@
-//! How far the exporter has come: one number that outlives the process.
+//! How far somebody has come, such as the exporter in its spool: one number that outlives the process.
 //!
 //! Two slots, written in turn and in place: a write that is torn leaves the other slot, and a full disk, on which a new
 //! file could not be written, does not hold the cursor up.
@@ -24,8 +24,7 @@ impl Cursor {
     pub(super) fn open(file: Arc<dyn SegmentFile>) -> io::Result<(Self, Option<u64>)> {
         let mut bytes = [0; 2 * SLOT];
         let length = file.read_at(0, &mut bytes)?;
-        let slots = bytes[..length].chunks(SLOT).filter_map(decode);
-        let newest = slots.max_by_key(|(generation, _)| *generation);
+        let newest = newest(&bytes[..length]);
         if length < bytes.len() {
             // Takes its room now. A disk that is full from the first moment has none to give; then the first write fails.
             let _ = file.write_at(length as u64, &vec![0; bytes.len() - length]);
@@ -50,6 +49,16 @@ impl Cursor {
     pub(super) fn file(&self) -> Arc<dyn SegmentFile> {
         Arc::clone(&self.file)
     }
+}
+
+/// What the content of a cursor's file says.
+pub(super) fn read(bytes: &[u8]) -> Option<u64> {
+    newest(bytes).map(|(_, settled)| settled)
+}
+
+/// The newest whole slot.
+fn newest(bytes: &[u8]) -> Option<(u64, u64)> {
+    bytes.chunks(SLOT).take(2).filter_map(decode).max_by_key(|(generation, _)| *generation)
 }
 
 fn decode(slot: &[u8]) -> Option<(u64, u64)> {

@@ -1,5 +1,6 @@
 //! Where segments are kept: the few calls that the spool makes of a disk, so that tests can put faults into each.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -13,7 +14,8 @@ const FILE_MODE: u32 = 0o600;
 /// End of a segment's name; before it stands its first sequence in [`DIGITS`] digits.
 const SUFFIX: &str = ".seg";
 const DIGITS: usize = 20;
-const CURSOR: &str = "cursor";
+pub(super) const CURSOR: &str = "cursor";
+const EVENTS: &str = "events";
 const LOCK: &str = "lock";
 
 /// A folder of segments. A segment is named by the sequence of its first record.
@@ -28,6 +30,8 @@ pub(super) trait Folder: Send + Sync {
     fn remove(&self, segment: u64) -> io::Result<()>;
     /// The file of the cursor, made if it is not there.
     fn cursor(&self) -> io::Result<Arc<dyn SegmentFile>>;
+    /// The file of the place in the activity log, made if it is not there.
+    fn events(&self) -> io::Result<Arc<dyn SegmentFile>>;
     /// Makes what was created outlast a power cut.
     fn sync(&self) -> io::Result<()>;
 }
@@ -80,6 +84,11 @@ impl DiskFolder {
     }
 }
 
+/// The segment that a file of that name is.
+pub(super) fn segment_of(name: &OsStr) -> Option<u64> {
+    name.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
@@ -90,9 +99,7 @@ impl Folder for DiskFolder {
     fn list(&self) -> io::Result<Vec<u64>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse::<u64>().ok());
-            found.extend(number);
+            found.extend(segment_of(&entry?.file_name()));
         }
         Ok(found)
     }
@@ -113,6 +120,10 @@ impl Folder for DiskFolder {
 
     fn cursor(&self) -> io::Result<Arc<dyn SegmentFile>> {
         Ok(Arc::new(options().open(self.path.join(CURSOR))?))
+    }
+
+    fn events(&self) -> io::Result<Arc<dyn SegmentFile>> {
+        Ok(Arc::new(options().open(self.path.join(EVENTS))?))
     }
 
     fn sync(&self) -> io::Result<()> {

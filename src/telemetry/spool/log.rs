@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub(super) use recover::open;
-pub(super) use segment::{Durability, Limits, Unsynced};
+pub(super) use segment::{Limits, Unsynced};
 
 use super::counts::ExporterCounts;
 use super::entry::{Entry, EntryKind};
 use super::folder::{MemoryFile, SegmentFile as _};
-use super::frame::{self, HEADER, Header, MAX_PAYLOAD};
+use super::frame::{self, Header, MOST_HEADER};
+use super::seal::Cipher;
 use segment::{Disk, Health, Mark, Place, Segment, Sync};
 
 /// Between two tries of a disk that failed.
@@ -51,6 +52,8 @@ pub(super) struct Log {
     mark: Mark,
     failed_reads: u32,
     scratch: Vec<u8>,
+    /// What comes is encrypted with it.
+    cipher: Option<Arc<Cipher>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,11 +76,12 @@ struct Beginning {
     next: u64,
     settled: u64,
     mark: Mark,
+    cipher: Option<Arc<Cipher>>,
 }
 
 impl Log {
     fn new(beginning: Beginning, limits: Limits, counts: Arc<ExporterCounts>) -> Self {
-        let Beginning { disk, segments, next, settled, mark } = beginning;
+        let Beginning { disk, segments, next, settled, mark, cipher } = beginning;
         let mut log = Self {
             disk,
             limits,
@@ -91,6 +95,7 @@ impl Log {
             mark,
             failed_reads: 0,
             scratch: Vec::new(),
+            cipher,
         };
         // The limit may have been lowered, and files that could not be removed are there again.
         log.make_room(0);
@@ -103,25 +108,24 @@ impl Log {
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
         let mut records = 0;
-        let mut oversized = 0;
+        let mut unusable = 0;
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            if line.len() > MAX_PAYLOAD {
-                oversized += 1;
-                continue;
+            let entry = Entry { kind, line };
+            match frame::append(self.next + records, entry, self.cipher.as_deref(), &mut frames) {
+                Some(()) => records += 1,
+                None => unusable += 1,
             }
-            frame::append(self.next + records, Entry { kind, line }, &mut frames);
-            records += 1;
         }
         if records > 0 {
             // The frames may need a header.
-            self.make_room((HEADER + frames.len()) as u64);
+            self.make_room((MOST_HEADER + frames.len()) as u64);
             if self.on_disk(now, |log| log.append_to_disk(&frames, records, now)).is_none() {
                 self.append_to_memory(&frames, records, now);
             }
             self.next += records;
         }
-        self.counts.accepted(records + oversized);
-        self.counts.dropped(oversized);
+        self.counts.accepted(records + unusable);
+        self.counts.dropped(unusable);
         self.scratch = frames;
         self.tell_bytes();
     }
@@ -226,7 +230,7 @@ impl Log {
 
     fn append_to_memory(&mut self, frames: &[u8], records: u64, now: SystemTime) {
         let length = frames.len() as u64;
-        while self.memory_bytes() + HEADER as u64 + length > self.limits.memory_bytes
+        while self.memory_bytes() + MOST_HEADER as u64 + length > self.limits.memory_bytes
             && self.drop_oldest_in_memory()
         {}
         let most = self.limits.memory_bytes / MEMORY_SEGMENTS;
@@ -237,12 +241,15 @@ impl Log {
             return;
         }
         let file = Arc::new(MemoryFile::default());
-        let bytes = [&self.header(self.next).encode()[..], frames].concat();
+        let header = self.header(self.next);
+        let bytes = [&header.encode()[..], frames].concat();
         // Memory takes all.
         let _ = file.write_at(0, &bytes);
         self.segments.push_back(Segment {
             first: self.next,
             records,
+            begin: header.length() as u64,
+            cipher: self.cipher.clone(),
             bytes: bytes.len() as u64,
             file,
             place: Place::Memory,
@@ -258,8 +265,8 @@ impl Log {
         while let Some(at) = self.segments.iter().position(|segment| segment.place == Place::Memory) {
             let segment = &self.segments[at];
             let (first, records, written) = (segment.first, segment.records, segment.written);
-            let mut frames = vec![0; usize::try_from(segment.bytes).unwrap_or(0).saturating_sub(HEADER)];
-            segment.file.read_at(HEADER as u64, &mut frames)?;
+            let mut frames = vec![0; usize::try_from(segment.bytes - segment.begin).unwrap_or(0)];
+            segment.file.read_at(segment.begin, &mut frames)?;
             self.tail = Tail::Ended;
             let moved = self.write_segment(first, &frames, now)?;
             self.segments[at] = Segment { records, written, ..moved };
@@ -272,35 +279,27 @@ impl Log {
 
     /// A new file with these frames; the caller says how many records they are.
     fn write_segment(&mut self, first: u64, frames: &[u8], now: SystemTime) -> io::Result<Segment> {
-        let bytes = [&self.header(first).encode()[..], frames].concat();
+        let header = self.header(first);
+        let bytes = [&header.encode()[..], frames].concat();
         let disk = self.disk.as_mut().ok_or(io::ErrorKind::Unsupported)?;
         let file = disk.folder.create(first)?;
         disk.entries = Sync::Due;
-        let mut sync = Sync::Due;
-        let mut written = file.write_at(0, &bytes);
-        if written.is_ok() && self.limits.durability == Durability::Synced {
-            written = file.sync().and_then(|()| disk.folder.sync());
-            sync = Sync::Done;
-        }
-        if let Err(error) = written {
+        if let Err(error) = file.write_at(0, &bytes) {
             // A file that stays in spite of this is overwritten by the next try, or skipped at the next start.
             let _ = disk.folder.remove(first);
             return Err(error);
         }
-        let (bytes, place) = (bytes.len() as u64, Place::Disk);
-        Ok(Segment { first, records: 0, bytes, file, place, sync, opened: now, written: now })
+        let (begin, bytes, place) = (header.length() as u64, bytes.len() as u64, Place::Disk);
+        let cipher = self.cipher.clone();
+        let sync = Sync::Due;
+        Ok(Segment { first, records: 0, begin, cipher, bytes, file, place, sync, opened: now, written: now })
     }
 
     /// Appends to the last segment.
     fn extend(&mut self, frames: &[u8], records: u64, now: SystemTime) -> io::Result<()> {
-        let durability = self.limits.durability;
         let segment = self.segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
         segment.file.write_at(segment.bytes, frames)?;
         segment.sync = Sync::Due;
-        if durability == Durability::Synced {
-            segment.file.sync()?;
-            segment.sync = Sync::Done;
-        }
         segment.bytes += frames.len() as u64;
         segment.records += records;
         segment.written = now;
@@ -308,7 +307,8 @@ impl Log {
     }
 
     fn header(&self, first: u64) -> Header {
-        Header { first, follows: self.disk.as_ref().map_or(first, |disk| disk.end) }
+        let follows = self.disk.as_ref().map_or(first, |disk| disk.end);
+        Header { first, follows, seal: self.cipher.as_ref().map(|cipher| cipher.seal()) }
     }
 
     /// Whether the last segment is to be ended before `more` bytes come.

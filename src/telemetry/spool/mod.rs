@@ -1,12 +1,15 @@
 //! The spool of one exporter: records wait here, bounded in bytes and age, until the collector has them.
 //!
-//! The writer thread appends, the exporter takes one batch at a time and settles it. What each mode promises:
+//! The writer thread appends, or the workers when written ahead; the exporter takes one batch at a time and settles it. What each mode promises:
 //!
 //! | mode | kill -9 | power cut |
 //! | --- | --- | --- |
 //! | `memory` | all that waits is lost | the same |
 //! | `write_behind` | what the system took is kept; lost is what was on its way to the writer thread: some 20 ms, more only if that falls behind | at most the last second more |
-//! | `write_ahead` | the same | nothing that counts as spooled |
+//! | `write_ahead` | no record of an answer that its caller has whole | at most the last second |
+//!
+//! Entries are records and, from [`Spool::append_events`], events of the activity log. With `encryption: store` they are
+//! encrypted ([`seal`]), also in the segments that a failing disk leaves in memory; nothing is in the mode `memory`.
 //!
 //! A disk that fails slows no call and loses nothing at first: what comes is kept in memory within [`MEMORY_BYTES`] and goes
 //! to the disk when that works again.
@@ -17,10 +20,14 @@ mod entry;
 mod folder;
 mod frame;
 mod log;
+mod mark;
+mod seal;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
@@ -29,10 +36,14 @@ use tokio::sync::Notify;
 
 pub use counts::{ExporterCounts, Reading};
 pub(super) use entry::{Entries, Entry, EntryKind};
+pub use seal::SpoolKey;
+pub use survey::{SpoolSurvey, survey};
 
 use super::settings::{SpoolMode, SpoolSettings};
 use folder::{DiskFolder, Folder};
-use log::{Durability, Limits, Log};
+use log::{Limits, Log};
+use mark::EventMark;
+use seal::Keyring;
 
 /// Records kept in memory while the disk fails.
 pub const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
@@ -64,17 +75,26 @@ pub(super) enum Took {
 pub(super) struct Spool {
     log: Mutex<Log>,
     mode: SpoolMode,
-    arrived: Notify,
+    /// So many waiting records wake the exporter: to be woken by each would cost those who write ahead dear. Changed only
+    /// under the lock of the log.
+    wanted: AtomicU64,
+    enough: Notify,
+    events: Mutex<EventMark>,
 }
 
+/// Nobody waits for records.
+const NONE_WANTED: u64 = u64::MAX;
+
 impl Spool {
-    /// Opens the spool of the exporter `name`, with all that a former process left in it; blocks on the disk.
+    /// Opens the spool of the exporter `name`, with all that a former process left in it; blocks on the disk. `key` is there
+    /// if the gateway has one, whether it is used for what comes or not.
     ///
     /// # Errors
-    /// Its folder cannot be made, locked or read.
+    /// Its folder cannot be made, locked or read, or the key of what is in it is not at hand.
     pub(super) fn open(
         name: &str,
         settings: &SpoolSettings,
+        key: Option<&SpoolKey>,
         counts: Arc<ExporterCounts>,
     ) -> Result<Self, SpoolError> {
         let path = settings.path.join(name).join(FORMAT_FOLDER);
@@ -85,24 +105,64 @@ impl Spool {
                 Some(Arc::new(DiskFolder::open(&path).map_err(failed)?))
             }
         };
-        let log = log::open(folder, limits(settings), counts).map_err(failed)?;
-        Ok(Self::over(log, settings.mode))
+        let mark = EventMark::open(folder.as_deref()).map_err(failed)?;
+        let keyring = Keyring { exporter: name, key, encryption: settings.encryption };
+        let log = log::open(folder, limits(settings), counts, &keyring).map_err(failed)?;
+        Ok(Self::over(log, settings.mode, mark))
     }
 
-    fn over(log: Log, mode: SpoolMode) -> Self {
-        Self { log: Mutex::new(log), mode, arrived: Notify::new() }
+    fn over(log: Log, mode: SpoolMode, mark: EventMark) -> Self {
+        let (log, events) = (Mutex::new(log), Mutex::new(mark));
+        Self { log, mode, wanted: AtomicU64::new(NONE_WANTED), enough: Notify::new(), events }
     }
 
-    /// Takes whole lines, all of one kind; blocks on the disk, as long as that takes in the mode. Any number of threads may
-    /// do so: what each brings stays together.
+    pub(super) fn mode(&self) -> SpoolMode {
+        self.mode
+    }
+
+    /// Takes whole lines, all of one kind; blocks until the system has them, not on the disk's sync. Any number of threads
+    /// may do so: what each brings stays together.
     pub(super) fn append(&self, kind: EntryKind, lines: &[u8]) {
-        self.log().append(kind, lines, SystemTime::now());
-        self.arrived.notify_one();
+        let now = SystemTime::now();
+        let is_enough = {
+            let mut log = self.log();
+            log.append(kind, lines, now);
+            let is_enough = log.waiting() >= self.wanted.load(Relaxed);
+            if is_enough {
+                self.wanted.store(NONE_WANTED, Relaxed);
+            }
+            is_enough
+        };
+        if is_enough {
+            self.enough.notify_one();
+        }
     }
 
-    /// Told when lines have come.
-    pub(super) async fn arrived(&self) {
-        self.arrived.notified().await;
+    /// The sequence, in the activity log, of the last event that came here; `None`: none ever did.
+    pub(super) fn events_reached(&self) -> Option<u64> {
+        self.events().reached()
+    }
+
+    /// Takes lines of events, up to the one with the sequence `reached` in the activity log; blocks on the disk.
+    pub(super) fn append_events(&self, lines: &[u8], reached: u64) {
+        let mut events = self.events();
+        self.append(EntryKind::Event, lines);
+        // Killed here, the next process takes them again: rather twice than never.
+        events.advance(reached);
+    }
+
+    /// Waits until so many records wait. For one waiter at a time.
+    pub(super) async fn holds(&self, records: u64) {
+        while !self.holds_or_wants(records) {
+            self.enough.notified().await;
+        }
+    }
+
+    fn holds_or_wants(&self, records: u64) -> bool {
+        let log = self.log();
+        let is_enough = log.waiting() >= records;
+        self.wanted.store(if is_enough { NONE_WANTED } else { records }, Relaxed);
+        is_enough
     }
 
     /// Records that no batch has held yet.
@@ -127,8 +187,8 @@ impl Spool {
         self.log().is_given_up()
     }
 
-    /// What is to be done every second: the age limit, the way back to a disk that failed, and what write-behind still owes
-    /// to the disk. Blocks on that.
+    /// What is to be done every second: the age limit, the way back to a disk that failed, and what is still owed to the disk,
+    /// which is waited for while others append.
     pub(super) fn upkeep(&self) {
         let unsynced = {
             let mut log = self.log();
@@ -138,6 +198,10 @@ impl Spool {
         if let Err(error) = unsynced.sync() {
             tracing::error!(%error, mode = self.mode.as_str(), "the spool may not be on the disk yet");
         }
+    }
+
+    fn events(&self) -> MutexGuard<'_, EventMark> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -155,14 +219,10 @@ fn limits(settings: &SpoolSettings) -> Limits {
         },
         segment_bytes: (settings.size / SEGMENT_SHARE).clamp(least, most),
         age: settings.age,
-        durability: match settings.mode {
-            SpoolMode::Memory | SpoolMode::WriteBehind => Durability::Written,
-            SpoolMode::WriteAhead => Durability::Synced,
-        },
     }
 }
 
-/// Between two rounds of [`Spool::upkeep`]: the most that write-behind loses in a power cut.
+/// Between two rounds of [`Spool::upkeep`]: the most that a power cut takes beyond what a kill does.
 pub(super) const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A spool cannot be opened.

@@ -7,24 +7,21 @@ mod sequences;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::seal::tests::key;
 use super::*;
-use crate::telemetry::settings::SpoolSettings;
+use crate::telemetry::settings::{SpoolEncryption, SpoolSettings};
 use folder::{Fault, SimFolder};
 
 const BATCH: BatchSize = BatchSize { records: 10, bytes: 4096 };
 /// Small segments, so that there are many.
-const LIMITS: Limits = Limits {
-    bytes: 8192,
-    memory_bytes: 2048,
-    segment_bytes: 512,
-    age: Duration::from_secs(3600),
-    durability: Durability::Written,
-};
+const LIMITS: Limits =
+    Limits { bytes: 8192, memory_bytes: 2048, segment_bytes: 512, age: Duration::from_secs(3600) };
 
 /// A spool over a simulated disk, at a time of its own.
 struct Bench {
     folder: SimFolder,
     limits: Limits,
+    encryption: SpoolEncryption,
     counts: Arc<ExporterCounts>,
     log: Log,
     now: SystemTime,
@@ -33,20 +30,23 @@ struct Bench {
 
 impl Bench {
     fn new(limits: Limits) -> Self {
-        Self::over(SimFolder::default(), limits, SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000), 0)
+        Self::of(limits, SpoolEncryption::None)
     }
 
-    fn over(folder: SimFolder, limits: Limits, now: SystemTime, next: u64) -> Self {
-        let counts = Arc::new(ExporterCounts::default());
+    fn of(limits: Limits, encryption: SpoolEncryption) -> Self {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let (folder, counts) = (SimFolder::default(), Arc::default());
         folder.set_time(now);
-        let log = log::open(Some(Arc::new(folder.clone())), limits, Arc::clone(&counts)).unwrap();
-        Self { folder, limits, counts, log, now, next }
+        let log = open(&folder, limits, &counts, &with(encryption)).unwrap();
+        Self { folder, limits, encryption, counts, log, now, next: 0 }
     }
 
     /// The next process after this one was killed.
     fn killed(self) -> Self {
         self.folder.close();
-        Self::over(self.folder, self.limits, self.now, self.next)
+        let counts = Arc::default();
+        let log = open(&self.folder, self.limits, &counts, &with(self.encryption)).unwrap();
+        Self { counts, log, ..self }
     }
 
     fn append(&mut self, records: u64) {
@@ -111,6 +111,21 @@ impl Bench {
         assert_eq!(accepted, delivered + spooled + dropped, "{:?}", self.reading());
         assert!(bytes <= self.limits.bytes, "{bytes} bytes");
     }
+}
+
+fn open(
+    folder: &SimFolder,
+    limits: Limits,
+    counts: &Arc<ExporterCounts>,
+    keyring: &Keyring<'_>,
+) -> io::Result<Log> {
+    log::open(Some(Arc::new(folder.clone())), limits, Arc::clone(counts), keyring)
+}
+
+/// With the key of the gateway, whether it is used or not.
+fn with(encryption: SpoolEncryption) -> Keyring<'static> {
+    static KEY: std::sync::LazyLock<SpoolKey> = std::sync::LazyLock::new(|| key(1));
+    Keyring { exporter: "sink", key: Some(&KEY), encryption }
 }
 
 fn line(kind: EntryKind, number: u64) -> String {
@@ -310,16 +325,7 @@ fn a_foreign_file_in_the_folder_is_no_segment() {
 }
 
 #[test]
-fn write_ahead_counts_only_what_outlives_a_power_cut() {
-    let mut bench = Bench::new(Limits { durability: Durability::Synced, ..LIMITS });
-    (0..5).for_each(|_| bench.append(7));
-    bench.folder.cut_power();
-    let mut bench = bench.killed();
-    assert_eq!(bench.deliver_all(), numbers(0..35));
-}
-
-#[test]
-fn write_behind_keeps_what_was_synced_over_a_power_cut() {
+fn what_was_synced_is_kept_over_a_power_cut() {
     let mut bench = Bench::new(LIMITS);
     bench.append(7);
     bench.sync();
@@ -333,7 +339,7 @@ fn write_behind_keeps_what_was_synced_over_a_power_cut() {
 fn in_memory_there_are_no_files_and_the_same_limits() {
     let counts = Arc::new(ExporterCounts::default());
     let limits = Limits { memory_bytes: LIMITS.bytes, ..LIMITS };
-    let log = log::open(None, limits, Arc::clone(&counts)).unwrap();
+    let log = log::open(None, limits, Arc::clone(&counts), &with(SpoolEncryption::Store)).unwrap();
     let mut bench = Bench { counts, log, ..Bench::new(LIMITS) };
     (0..100).for_each(|_| bench.append(5));
     assert_eq!(bench.folder.segments(), 0);
@@ -347,13 +353,12 @@ async fn a_spool_on_a_real_disk_outlives_its_process() {
     let dir = tempfile::tempdir().unwrap();
     for mode in [SpoolMode::WriteBehind, SpoolMode::WriteAhead] {
         let path = dir.path().join(mode.as_str());
-        let settings =
-            SpoolSettings { path: path.clone(), mode, size: 1 << 20, age: Duration::from_secs(60) };
-        let open = || Spool::open("sink", &settings, Arc::new(ExporterCounts::default()));
+        let settings = settings(path.clone(), mode, SpoolEncryption::None);
+        let open = || Spool::open("sink", &settings, None, Arc::new(ExporterCounts::default()));
         let spool = open().unwrap();
         let kind = EntryKind::Record;
         spool.append(kind, (0..3).map(|number| line(kind, number)).collect::<String>().as_bytes());
-        spool.arrived().await;
+        spool.holds(1).await;
         let refused = open().err().unwrap().to_string();
         assert!(refused.contains("sink/v1 cannot be used: another process has it"), "{refused}");
         spool.upkeep();
@@ -367,4 +372,144 @@ async fn a_spool_on_a_real_disk_outlives_its_process() {
         drop(spool);
         assert_eq!(open().unwrap().waiting(), 0);
     }
+}
+
+fn settings(path: PathBuf, mode: SpoolMode, encryption: SpoolEncryption) -> SpoolSettings {
+    SpoolSettings { path, mode, size: 1 << 20, age: Duration::from_secs(60), encryption }
+}
+
+fn lines(kind: EntryKind, numbers: std::ops::Range<u64>) -> Vec<u8> {
+    numbers.map(|number| line(kind, number)).collect::<String>().into_bytes()
+}
+
+#[test]
+fn what_is_encrypted_shows_nothing_and_needs_its_key() {
+    let mut bench = Bench::of(LIMITS, SpoolEncryption::Store);
+    (0..4).for_each(|_| bench.append(7));
+    assert!(!bench.folder.holds(b"kind"), "no text on the disk");
+    assert_eq!(bench.deliver(), numbers(0..7));
+    bench.folder.close();
+    let (segments, other) = (bench.folder.segments(), key(2));
+    for key in [None, Some(&other)] {
+        for encryption in [SpoolEncryption::None, SpoolEncryption::Store] {
+            let keyring = Keyring { exporter: "sink", key, encryption };
+            let refused = open(&bench.folder, LIMITS, &Arc::default(), &keyring).err().unwrap().to_string();
+            assert!(refused.contains("key"), "{refused}");
+            assert_eq!(bench.folder.segments(), segments, "left alone");
+        }
+    }
+    let mut bench = bench.killed();
+    assert_eq!(bench.deliver(), numbers(7..14));
+}
+
+#[test]
+fn encryption_is_switched_on_and_off_over_what_waits() {
+    let mut bench = Bench::new(LIMITS);
+    bench.append(3);
+    bench.encryption = SpoolEncryption::Store;
+    let mut bench = bench.killed();
+    bench.append(3);
+    bench.encryption = SpoolEncryption::None;
+    let mut bench = bench.killed();
+    bench.append(3);
+    assert!(bench.folder.holds(b"kind"));
+    assert_eq!(bench.deliver_all(), numbers(0..9));
+}
+
+#[test]
+fn a_spool_that_is_done_with_needs_no_key() {
+    let mut bench = Bench::of(LIMITS, SpoolEncryption::Store);
+    bench.append(3);
+    assert_eq!(bench.deliver_all(), numbers(0..3));
+    bench.folder.close();
+    let keyring = Keyring { exporter: "sink", key: None, encryption: SpoolEncryption::None };
+    assert!(open(&bench.folder, LIMITS, &Arc::default(), &keyring).is_ok());
+}
+
+#[test]
+fn encrypted_records_that_wait_in_memory_come_out_again_and_go_to_the_disk_as_they_are() {
+    let mut bench = Bench::of(LIMITS, SpoolEncryption::Store);
+    bench.folder.fail(Fault::Write);
+    bench.append(10);
+    assert_eq!(bench.deliver(), numbers(0..10));
+    bench.append(10);
+    bench.folder.heal();
+    bench.passes(Duration::from_secs(2));
+    assert!(!bench.folder.holds(b"kind"));
+    let mut bench = bench.killed();
+    assert_eq!(bench.deliver_all(), numbers(0..20), "the cursor was not written either");
+}
+
+#[test]
+fn the_place_in_the_activity_log_outlives_the_process_where_the_spool_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path().to_owned(), SpoolMode::WriteBehind, SpoolEncryption::None);
+    let open = || Spool::open("sink", &settings, None, Arc::default()).unwrap();
+    let spool = open();
+    assert_eq!(spool.events_reached(), None);
+    spool.append_events(&[], 4);
+    spool.append_events(&lines(EntryKind::Event, 5..7), 6);
+    drop(spool);
+    let spool = open();
+    assert_eq!((spool.events_reached(), spool.waiting()), (Some(6), 2));
+    let memory = SpoolSettings { mode: SpoolMode::Memory, ..settings.clone() };
+    let spool = Spool::open("sink", &memory, None, Arc::default()).unwrap();
+    spool.append_events(&[], 4);
+    assert_eq!(spool.events_reached(), Some(4));
+}
+
+#[test]
+fn a_survey_counts_what_waits_by_kind_and_touches_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool");
+    let key = key(1);
+    let open = |name, encryption| {
+        let settings = settings(path.clone(), SpoolMode::WriteBehind, encryption);
+        Spool::open(name, &settings, Some(&key), Arc::default()).unwrap()
+    };
+    let (one, two) = (open("b", SpoolEncryption::None), open("a", SpoolEncryption::Store));
+    for spool in [&one, &two] {
+        spool.append(EntryKind::Record, &lines(EntryKind::Record, 0..5));
+        spool.append_events(&lines(EntryKind::Event, 5..8), 3);
+    }
+    let Some(Took::Batch(_)) = one.next_batch(BatchSize { records: 3, bytes: 4096 }) else { panic!() };
+    one.settle(3, 0);
+    let counted = || {
+        let spools = survey(&path).unwrap().into_iter();
+        spools.map(|it| (it.exporter, it.records, it.events)).collect::<Vec<_>>()
+    };
+    let expected = [("a".to_owned(), 5, 3), ("b".to_owned(), 2, 3)];
+    assert_eq!(counted(), expected, "of a running gateway");
+    drop((one, two));
+    assert_eq!(counted(), expected, "of one that is gone");
+    assert!(survey(&path.join("none")).is_err());
+}
+
+#[test]
+fn many_threads_append_and_nothing_is_lost_or_torn_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path().to_owned(), SpoolMode::WriteBehind, SpoolEncryption::Store);
+    let key = key(1);
+    let spool = Spool::open("sink", &settings, Some(&key), Arc::default()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let spool = &spool;
+            scope.spawn(move || {
+                let kind = if thread == 0 { EntryKind::Event } else { EntryKind::Record };
+                (0..50).for_each(|at| {
+                    let first = thread * 1000 + at * 2;
+                    spool.append(kind, &lines(kind, first..first + 2));
+                });
+            });
+        }
+    });
+    let mut all = Vec::new();
+    while let Some(Took::Batch(entries)) = spool.next_batch(BatchSize { records: 1000, bytes: 1 << 20 }) {
+        all.extend(entries.iter().map(number));
+        spool.settle(entries.len() as u64, 0);
+    }
+    assert!(all.chunks(2).all(|pair| pair[0] + 1 == pair[1]), "what one call brings stays together");
+    all.sort_unstable();
+    let expected: Vec<_> = (0..4).flat_map(|thread| thread * 1000..thread * 1000 + 100).collect();
+    assert_eq!(all, expected);
 }

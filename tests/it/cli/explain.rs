@@ -104,6 +104,29 @@ fn explain_tells_profile_endpoint_and_path() {
 }
 
 #[test]
+fn explain_tells_how_replicas_share_the_calls() {
+    let balancing = |more: &str, arguments: &[&str]| {
+        let replicas = "[\"http://127.0.0.1:5001\"]";
+        assert!(CONFIG.contains(replicas), "the first deployment's");
+        let dir = folder(&CONFIG.replacen(replicas, &format!("{replicas}{more}"), 1));
+        let url = ["--url", "http://localhost:8080/api/v1/service/iris/score"];
+        let (code, met) = explain(dir.path(), &[&url, arguments].concat());
+        assert_eq!(code, 0, "{met}");
+        met["deployment"]["candidates"][0]["balancing"].clone()
+    };
+    let usual = balancing("", &[]);
+    assert_eq!((&usual["policy"], &usual["slowStart"]), (&json!("least_busy"), &json!("0ns")), "{usual}");
+    assert!(usual["ejection"]["failures"].is_u64(), "{usual}");
+    let hash = ", balancing: { hash: x-user }, slow_start: 30s, ejection: off";
+    let shown = balancing(hash, &["-H", "x-user: ann"]);
+    assert_eq!((&shown["policy"], &shown["slowStart"]), (&json!({"hash": "x-user"}), &json!("30s")));
+    assert_eq!(shown["ejection"], Value::Null);
+    assert!(shown["because"].as_str().unwrap().contains("same replica"), "{shown}");
+    assert!(balancing(hash, &[])["because"].as_str().unwrap().contains("no x-user"));
+    assert_eq!(balancing(", balancing: round_robin", &[])["policy"], "round_robin");
+}
+
+#[test]
 fn explain_tells_what_sticks_what_is_passed_over_what_is_copied_and_what_is_tried_again() {
     let more = "    sticky: { header: x-user }
     unknown_deployment: ignore

@@ -215,13 +215,19 @@ impl Gateway {
 
     /// GET on the observe port: status and body.
     pub async fn observe(&self, path: &str) -> (u16, String) {
+        let (head, body) = self.observe_with(path, "").await;
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// The same with more header lines, each with its line end: head and body.
+    pub async fn observe_with(&self, path: &str, headers: &str) -> (String, String) {
         let mut tcp = TcpStream::connect(self.observe).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: observe\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: observe\r\n{headers}Connection: close\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         tcp.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (head.to_owned(), body.to_owned())
     }
 
     /// The value of one metric series, written as on the page; 0 if it is not there.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Api, OWNER, gateway, managed};
-use crate::harness::{Gateway, KEY, Upstream, ok, service};
+use crate::harness::{Gateway, KEY, Upstream, eventually, ok, service};
 
 /// What a command gave.
 #[derive(Debug)]
@@ -275,4 +275,46 @@ async fn the_login_file_is_for_its_owner_only() {
     let gateway = gateway().await;
     let shell = logged_in(&gateway).await;
     assert_eq!(std::fs::metadata(&shell.login).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_the_records_is_told_by_the_api_the_metrics_and_the_spool_itself() {
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    // Nobody takes what is sent there.
+    let exporter = "telemetry: { spool: { path: spool }, application_insights: { connection_string: { file: insights } }, records:";
+    let config = managed(&service("iris", upstream.address, "")).replace("telemetry: { records:", exporter);
+    let insights =
+        "InstrumentationKey=99999999-8888-4777-8666-555555555555;IngestionEndpoint=http://127.0.0.2:1/";
+    let mut gateway = Gateway::start_with(&config, &[("bootstrap.key", OWNER), ("insights", insights)]).await;
+    let shell = logged_in(&gateway).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.score("iris", Some(KEY), "[1]").await.status, 200);
+    }
+    shell.json(&["tokens", "management", "create", "ann", "--days", "1"]).await;
+    let series = "scoregate_exporter_spooled{exporter=\"application_insights\"}";
+    let spooled = eventually("records and events in the spool", async || {
+        let spooled = gateway.metric(series).await;
+        (spooled >= 5.0).then_some(spooled)
+    })
+    .await;
+    let told = shell.json(&["records", "stats"]).await;
+    assert_eq!((&told[0]["name"], &told[0]["accepted"]), (&json!("records"), &json!(3)));
+    assert_eq!(told[0]["delivered"], 3);
+    let exporter = &told[1];
+    assert_eq!(exporter["name"], "application_insights");
+    let count = |name: &str| exporter[name].as_u64().unwrap();
+    assert_eq!(count("accepted"), count("delivered") + count("spooled") + count("dropped"));
+    assert_eq!(count("spooled") as f64, spooled);
+    let observe = format!("http://{}", gateway.observe);
+    assert_eq!(shell.json(&["records", "stats", "--observe", &observe]).await, told);
+    let table = shell.said(&["records", "stats"]).await;
+    assert!(table.contains("ACCEPTED") && table.contains("application_insights"), "{table}");
+
+    gateway.drain().await;
+    let spool = gateway.path("spool");
+    let left = shell.json(&["records", "stats", "--spool", spool.to_str().unwrap()]).await;
+    assert_eq!((&left[0]["name"], &left[0]["records"]), (&json!("application_insights"), &json!(3)));
+    assert_eq!(left[0]["spooled"].as_f64().unwrap(), spooled);
+    let nowhere = shell.refused(&["records", "stats", "--spool", "/nowhere"]).await;
+    assert!(nowhere.contains("/nowhere"), "{nowhere}");
 }

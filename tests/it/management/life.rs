@@ -85,6 +85,36 @@ async fn the_store_shows_in_readiness_and_metrics_and_certificates_follow_a_relo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_keys_and_the_number_of_the_snapshot_follow_what_the_api_changes() {
+    let upstream = Upstream::answering(|_| ok(b"[1]")).await;
+    let gateway = gateway().await;
+    let api = Api::owner(&gateway);
+    let before = gateway.metric("scoregate_snapshot_generation").await;
+    assert_eq!(before, gateway.metric("scoregate_config_generation").await);
+    api.expect(201, "PUT", IRIS, Some(&aks(upstream.address))).await;
+    assert!(gateway.metric("scoregate_snapshot_generation").await > before);
+    assert_eq!(gateway.metric("scoregate_config_generation").await, before);
+
+    let of = |name: &str, key: &str| {
+        format!(r#"scoregate_key_{name}_timestamp_seconds{{service="iris",key="{key}"}}"#)
+    };
+    let made = gateway.metric(&of("created", "primary")).await;
+    assert!(made > 1.7e9, "{made}");
+    assert_eq!(gateway.metric(&of("last_used", "secondary")).await, 0.0);
+    let end = "2099-01-01T00:00:00Z";
+    let change = json!({"expires_at": end});
+    api.expect(200, "POST", &format!("{IRIS}/keys/secondary/regenerate"), Some(&change)).await;
+    assert_eq!(gateway.metric(&of("not_after", "secondary")).await, 4_070_908_800.0);
+    assert_eq!(gateway.metric(&of("not_after", "primary")).await, 0.0);
+    assert!(gateway.metric(&of("created", "secondary")).await >= made);
+    let key = primary_key(&api, "iris").await;
+    assert_eq!(gateway.score("iris", Some(&key), "{}").await.status, 200);
+    assert!(gateway.metric(&of("last_used", "primary")).await >= made);
+    let page = gateway.observe("/metrics").await.1;
+    assert!(page.contains(r#"_not_after_timestamp_seconds{listener="_management","#), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_reload_cannot_change_is_named_and_nothing_is_changed() {
     let gateway = gateway().await;
     let changed = managed("  []")

@@ -40,7 +40,8 @@ pub(super) use service::{
 pub(super) use split::{RawMirror, RawSticky};
 
 pub(super) use telemetry::{
-    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
+    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolEncryption, RawSpoolMode,
+    RawTelemetry,
 };
 
 /// Configuration of scoregate, a gateway in front of model containers. Relative paths are relative to the folder of the

@@ -14,8 +14,13 @@ use super::{RawOtlp, RawSecret};
 pub(in super::super) struct RawTelemetry {
     /// How much of the caller a record holds.
     pub privacy: At<RawPrivacy>,
-    /// One JSON object per call. Switching an output on or off needs a restart.
+    /// Query parameters whose values are masked in records, beside those that are always (such as `code`, `key`, `token`, `sig`,
+    /// `api_key`). Compared without regard to case, `-` and `_`, percent-encoded or not. At most 64 names of 64 bytes.
+    pub mask_query: Vec<At<String>>,
+    /// One JSON object per call. Switching an output on or off, or `write_ahead`, needs a restart.
     pub records: At<RawRecords>,
+    /// Whether events of the activity log go to the exporters too (only with a management plane). A change needs a restart.
+    pub activity: At<RawActivity>,
     /// Where records wait for exporters; each has a spool of its own. A change needs a restart.
     pub spool: At<RawSpool>,
     /// Azure Application Insights. A change needs a restart.
@@ -24,6 +29,18 @@ pub(in super::super) struct RawTelemetry {
     /// OpenTelemetry. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,
+}
+
+/// Whether events of the activity log go to the exporters too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ExportActivity")]
+#[serde(transparent)]
+pub(in super::super) struct RawActivity(pub bool);
+
+impl Default for RawActivity {
+    fn default() -> Self {
+        Self(true)
+    }
 }
 
 /// How much of the caller a record holds.
@@ -48,6 +65,9 @@ pub(in super::super) struct RawRecords {
     pub file: Option<At<RawFile>>,
     /// Written to standard output.
     pub stdout: At<bool>,
+    /// Write a record before the last byte of its call's answer is sent, so that a killed process loses none of a call that
+    /// is over; a disk that is slow then slows calls. Otherwise within some 20 ms after it.
+    pub write_ahead: At<bool>,
 }
 
 /// A file to append to.
@@ -77,6 +97,8 @@ pub(in super::super) struct RawSpool {
     pub size: Option<At<RawSize>>,
     /// Records that wait longer are dropped, 1m to 30d.
     pub age: At<RawDuration>,
+    /// Of what waits on the disk. The record file is never encrypted.
+    pub encryption: At<RawSpoolEncryption>,
 }
 
 impl Default for RawSpool {
@@ -86,6 +108,7 @@ impl Default for RawSpool {
             mode: At::default(),
             size: None,
             age: At::default_value(RawDuration::secs(48 * 3600)),
+            encryption: At::default(),
         }
     }
 }
@@ -107,6 +130,21 @@ pub(in super::super) struct RawOwnSpool {
     /// Records that wait longer are dropped, 1m to 30d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age: Option<At<RawDuration>>,
+    /// Of what waits on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<At<RawSpoolEncryption>>,
+}
+
+/// Whether what waits on the disk can be read by whoever has the disk.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SpoolEncryption")]
+#[serde(rename_all = "snake_case")]
+pub(in super::super) enum RawSpoolEncryption {
+    /// Not encrypted.
+    #[default]
+    None,
+    /// AES-256-GCM under a key that the store keeps with its secrets; needs the management plane and its store.
+    Store,
 }
 
 /// Where records wait, and how safe they are there.
@@ -119,7 +157,8 @@ pub(in super::super) enum RawSpoolMode {
     /// On the disk: a killed process loses what was on its way there (some 20 ms), a power cut at most a second more.
     #[default]
     WriteBehind,
-    /// On the disk, and synced before a record counts as spooled.
+    /// On the disk, written before the last byte of a call's answer is sent: a killed process loses no record of a call that
+    /// is over, a power cut at most those of the last second. A disk that is slow slows calls.
     WriteAhead,
 }
 
@@ -132,6 +171,10 @@ pub(in super::super) struct RawApplicationInsights {
     /// `APPLICATIONINSIGHTS_CONNECTION_STRING` and `APPINSIGHTS_INSTRUMENTATIONKEY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_string: Option<At<RawSecret>>,
+    /// PEM bundle of authorities for an `https` endpoint, in place of the system's. Read when the exporter first connects,
+    /// and again after a handshake that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<At<String>>,
     /// Its spool, where it differs from `telemetry.spool`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<At<RawOwnSpool>>,

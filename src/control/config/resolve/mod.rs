@@ -52,7 +52,7 @@ impl Resolver<'_> {
             observe,
             tokens,
             services,
-            telemetry: self.telemetry(&raw.telemetry),
+            telemetry: self.telemetry(raw),
             drain: self.drain(&raw.drain),
             log: self.log(&raw.log),
             management: self.management(raw),

@@ -7,14 +7,16 @@ use secrecy::ExposeSecret;
 
 use super::super::decode::At;
 use super::super::raw::{
-    RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolMode, RawTelemetry,
+    Raw, RawApplicationInsights, RawFile, RawOwnSpool, RawPrivacy, RawSpool, RawSpoolEncryption,
+    RawSpoolMode, RawStoreKind, RawTelemetry,
 };
 use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use crate::telemetry::trace::Tracing;
 use crate::telemetry::{
-    ConnectionString, InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings,
+    Activity, ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolEncryption, SpoolMode,
+    SpoolSettings, TelemetrySettings, WriteOrder,
 };
 use crate::tls::{self, ClientTlsSource};
 
@@ -27,23 +29,70 @@ const DEFAULT_DISK: u64 = 256 << 20;
 const DEFAULT_MEMORY: u64 = 32 << 20;
 
 impl Resolver<'_> {
-    pub(super) fn telemetry(&mut self, raw: &RawTelemetry) -> TelemetrySettings {
+    pub(super) fn telemetry(&mut self, all: &Raw) -> TelemetrySettings {
+        let raw = &all.telemetry;
+        self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
         let otlp = self.otlp(raw);
+        let order = match raw.records.write_ahead.value {
+            true => WriteOrder::Ahead,
+            false => WriteOrder::Behind,
+        };
+        if order == WriteOrder::Ahead && file.is_none() && !raw.records.stdout.value {
+            self.report.warning(
+                raw.records.write_ahead.at,
+                "has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own",
+            );
+        }
         TelemetrySettings {
             privacy: match raw.privacy.value {
                 RawPrivacy::Standard => Privacy::Standard,
                 RawPrivacy::High => Privacy::High,
             },
+            masked: self.masked(&raw.mask_query),
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
+            record_order: order,
             insights: self.insights(raw),
             tracing: otlp.as_ref().and_then(|otlp| otlp.traces.as_ref()).map(|traces| {
                 let ratio = traces.sampling.ratio;
                 Tracing { ratio }
             }),
             otlp,
+            activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
         }
+    }
+
+    /// The key of an encrypted spool is in the store, which is open only under a management plane.
+    fn encryption_has_a_store(&mut self, raw: &Raw) {
+        let store = raw.store.as_ref().is_some_and(|store| store.kind.value != RawStoreKind::None);
+        if store && raw.management.is_some() {
+            return;
+        }
+        let telemetry = &raw.telemetry;
+        let own = [
+            telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref()),
+            telemetry.otlp.as_ref().and_then(|section| section.spool.as_ref()),
+        ];
+        let own = own.into_iter().flatten().filter_map(|spool| spool.encryption.as_ref());
+        for field in std::iter::once(&telemetry.spool.encryption).chain(own) {
+            if matches!(field.value, RawSpoolEncryption::Store) {
+                self.report.error(
+                    field.at,
+                    "needs the key that a store keeps, and none is opened; add management and store, or write none",
+                );
+            }
+        }
+    }
+
+    fn masked(&mut self, raw: &[At<String>]) -> MaskedNames {
+        let mut masked = MaskedNames::default();
+        for name in raw {
+            if let Err(why) = masked.add(&name.value) {
+                self.report.error(name.at, why);
+            }
+        }
+        masked
     }
 
     fn insights(&mut self, raw: &RawTelemetry) -> Option<InsightsSettings> {
@@ -51,6 +100,7 @@ impl Resolver<'_> {
         // What is wrong with the shared part is told, whether somebody uses it or not.
         let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
         let section = section?;
+        let ca = section.ca.as_ref().and_then(|ca| self.collector_ca(ca));
         let connection = self.connection(section)?;
         if connection.is_plain() {
             self.report.warning(
@@ -58,7 +108,7 @@ impl Resolver<'_> {
                 "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
             );
         }
-        Some(InsightsSettings { connection, spool })
+        Some(InsightsSettings { connection, ca, spool })
     }
 
     fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {
@@ -110,7 +160,11 @@ impl Resolver<'_> {
             None => DEFAULT_DISK,
         };
         let age = self.duration(own.age.as_ref().unwrap_or(&shared.age), SPOOL_AGES);
-        SpoolSettings { path, mode, size, age }
+        let encryption = match own.encryption.as_ref().unwrap_or(&shared.encryption).value {
+            RawSpoolEncryption::None => SpoolEncryption::None,
+            RawSpoolEncryption::Store => SpoolEncryption::Store,
+        };
+        SpoolSettings { path, mode, size, age, encryption }
     }
 
     fn record_file(&mut self, raw: &At<RawFile>) -> Option<PathBuf> {

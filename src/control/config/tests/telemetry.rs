@@ -40,6 +40,15 @@ fn the_connection_string_comes_from_the_section_or_else_from_azures_variables() 
 }
 
 #[test]
+fn a_bundle_that_cannot_be_read_is_told_at_once() {
+    let [told] = &told("  application_insights: { ca: none.pem }\n", &[KEY])[..] else {
+        panic!("one problem")
+    };
+    let expected = "c.yaml:5:31: telemetry.application_insights.ca: /nowhere/none.pem";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[test]
 fn a_spool_is_within_its_bounds() {
     let shared = "  spool: { mode: memory, size: 1KiB, age: 5s }\n";
     assert_eq!(
@@ -60,6 +69,18 @@ fn a_spool_is_within_its_bounds() {
 }
 
 #[test]
+fn writing_ahead_wants_something_to_write_to() {
+    let told_of = |records: &str| told(&format!("  records: {{ {records} }}\n"), &[]);
+    assert_eq!(told_of("stdout: true, write_ahead: true"), [""; 0]);
+    assert_eq!(
+        told_of("write_ahead: true"),
+        [
+            "c.yaml:5:27: warning: telemetry.records.write_ahead: has no effect without telemetry.records.file or telemetry.records.stdout; spools have a mode of their own"
+        ]
+    );
+}
+
+#[test]
 fn an_exporters_own_spool_goes_before_the_shared_one_field_by_field() {
     let telemetry = "  spool: { path: /shared, size: 2MiB, age: 1h }\n  application_insights: { spool: { path: /own, mode: memory } }\n";
     let text = format!("{HEAD}{SERVICE}telemetry:\n{telemetry}");
@@ -70,6 +91,49 @@ fn an_exporters_own_spool_goes_before_the_shared_one_field_by_field() {
         mode: SpoolMode::Memory,
         size: 2 << 20,
         age: Duration::from_secs(3600),
+        encryption: SpoolEncryption::None,
     };
     assert_eq!(config.telemetry.insights.unwrap().spool, expected);
+}
+
+#[test]
+fn an_encrypted_spool_needs_the_store_of_a_management_plane() {
+    let shared = "  spool: { encryption: store }\n";
+    let own = "  application_insights: { spool: { encryption: store } }\n";
+    let needs =
+        "needs the key that a store keeps, and none is opened; add management and store, or write none";
+    assert_eq!(told(shared, &[]), [format!("c.yaml:5:24: telemetry.spool.encryption: {needs}")]);
+    assert_eq!(
+        told(own, &[KEY]),
+        [format!("c.yaml:5:48: telemetry.application_insights.spool.encryption: {needs}")]
+    );
+    assert_eq!(told("  spool: { encryption: none }\n  activity: false\n", &[]), [""; 0]);
+}
+
+#[test]
+fn masked_parameters_are_names_and_not_too_many() {
+    let many: Vec<_> = (0..65).map(|number| format!("n{number:02}")).collect();
+    let long = "n".repeat(65);
+    for (names, problems) in [
+        ("[]".to_owned(), vec![]),
+        ("[patient_id, $sig, x-y.z]".to_owned(), vec![]),
+        (
+            "[a=b, '-', '']".to_owned(),
+            vec![
+                "c.yaml:5:16: telemetry.mask_query[0]: has a character that is none of a name; write it decoded, in printable ASCII without spaces and & ; = % + # ?",
+                "c.yaml:5:21: telemetry.mask_query[1]: has no letter; - and _ do not count when names are compared",
+                "c.yaml:5:26: telemetry.mask_query[2]: has no letter; - and _ do not count when names are compared",
+            ],
+        ),
+        (
+            format!("[{long}]"),
+            vec!["c.yaml:5:16: telemetry.mask_query[0]: has 65 bytes; allowed are 1 to 64"],
+        ),
+        (
+            format!("[{}]", many.join(",")),
+            vec!["c.yaml:5:272: telemetry.mask_query[64]: is one too many; allowed are 64 names"],
+        ),
+    ] {
+        assert_eq!(told(&format!("  mask_query: {names}\n"), &[]), problems, "{names}");
+    }
 }

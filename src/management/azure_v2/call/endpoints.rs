@@ -3,6 +3,7 @@
 use http::StatusCode;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::super::endpoint::{self, EndpointBody};
 use super::super::fields::Fields;
@@ -11,7 +12,9 @@ use super::super::reply::Reply;
 use super::{InWorkspace, gather, patched, present};
 use crate::catalog::{KeySlot, ServiceEntry, ServiceSpec};
 use crate::management::Refusal;
-use crate::management::operations::{KeyChange, Page, PageOf, Precondition, TokenRule, Versioned, Written};
+use crate::management::operations::{
+    KeyChange, MetricsQuery, Page, PageOf, Precondition, TokenRule, Versioned, Written,
+};
 
 impl InWorkspace<'_> {
     /// The endpoint called `name`.
@@ -66,6 +69,19 @@ impl InWorkspace<'_> {
             None => list(&Page { limit: query.count, cursor: query.skip.clone() }),
             Some(order) => ordered(gather(list)?, order, query),
         }
+    }
+
+    /// Azure Monitor's "Metrics - List". Parameters that the gateway does not know (`api-version`, `orderby`, `resultType`,
+    /// `metricnamespace`) have no effect.
+    pub(super) fn metrics(&self, name: &str) -> Result<Reply, Refusal> {
+        let given = self.call.uri.query().unwrap_or_default();
+        let parameter = |wanted: &str| {
+            let mut all = url::form_urlencoded::parse(given.as_bytes());
+            all.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.into_owned())
+        };
+        let query = MetricsQuery::parse(parameter, OffsetDateTime::now_utc())?;
+        let told = self.operations.metrics(self.caller(), self.workspace(), name, &query)?;
+        Ok(Reply::ok(json!(told)))
     }
 
     pub(super) fn put_endpoint(&mut self, name: &str) -> Result<Reply, Refusal> {

@@ -1,6 +1,7 @@
 //! The activity log: who did what to which resource and how it ended; append-only, each event chained to the one before.
 
 mod chain;
+mod outlet;
 mod verify;
 
 use time::OffsetDateTime;
@@ -14,6 +15,7 @@ use crate::management::{Caller, Refusal};
 use crate::store::{Order, Range, Row, StoreError, Table};
 
 pub(super) use chain::{Entry, Tail, is_head, prune};
+pub use outlet::EventOutlet;
 pub use verify::verify;
 
 /// Rows read at once.

@@ -20,6 +20,7 @@ pub use connection::{ConnectionError, ConnectionString};
 
 use super::exporter::{Again, Exporter, Outcome, Untranslatable};
 use super::http::HttpClient;
+use crate::telemetry::InsightsSettings;
 use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
 use crate::tls::ClientTlsSource;
 use envelope::Envelopes;
@@ -40,9 +41,11 @@ pub(in crate::telemetry) struct Insights {
 }
 
 impl Insights {
-    pub(in crate::telemetry) fn new(connection: &ConnectionString) -> Self {
+    pub(in crate::telemetry) fn new(settings: &InsightsSettings) -> Self {
+        let connection = &settings.connection;
         let (envelopes, track) = (Envelopes::new(connection.key().clone()), connection.track());
-        Self { envelopes, track, client: HttpClient::new(ClientTlsSource::default()) }
+        let trust = ClientTlsSource { ca: settings.ca.clone(), ..ClientTlsSource::default() };
+        Self { envelopes, track, client: HttpClient::new(trust) }
     }
 
     async fn post(&mut self, items: &[Vec<u8>]) -> Outcome {

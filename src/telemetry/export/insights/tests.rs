@@ -23,13 +23,26 @@ use super::super::runner::Runner;
 use super::*;
 use crate::telemetry::record::Record;
 use crate::telemetry::spool::{Entry, EntryKind, ExporterCounts, Reading, Spool};
-use crate::telemetry::{Privacy, SpoolMode, SpoolSettings};
+use crate::telemetry::{Privacy, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
 
 /// What the server does with a request: status, headers, body.
 #[derive(Clone, Debug)]
 struct Reply(u16, Vec<(&'static str, String)>, String);
+
+/// The exporter towards an endpoint.
+fn exporter(endpoint: &str) -> Insights {
+    let text = format!("InstrumentationKey={KEY};IngestionEndpoint={endpoint}");
+    let connection = ConnectionString::of(Some(&text), |_| None).unwrap();
+    Insights::new(&InsightsSettings { connection, ca: None, spool: spool() })
+}
+
+fn spool() -> SpoolSettings {
+    let age = Duration::from_secs(3600);
+    let (size, encryption) = (1 << 20, SpoolEncryption::None);
+    SpoolSettings { path: "unused".into(), mode: SpoolMode::Memory, size, age, encryption }
+}
 
 /// An ingestion server on loopback; it ends when dropped.
 struct Ingestion {
@@ -73,9 +86,8 @@ impl Ingestion {
         Self { address, state, accepting }
     }
 
-    fn connection(&self) -> ConnectionString {
-        let text = format!("InstrumentationKey={KEY};IngestionEndpoint=http://{}/", self.address);
-        ConnectionString::of(Some(&text), |_| None).unwrap()
+    fn exporter(&self) -> Insights {
+        exporter(&format!("http://{}/", self.address))
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -143,7 +155,7 @@ fn items(exporter: &Insights, count: usize) -> Vec<Vec<u8>> {
 
 async fn sent(script: Vec<Reply>) -> (Outcome, Ingestion) {
     let server = Ingestion::start(script).await;
-    let mut exporter = Insights::new(&server.connection());
+    let mut exporter = server.exporter();
     let items = items(&exporter, 3);
     (exporter.send(&items).await, server)
 }
@@ -186,7 +198,7 @@ async fn a_redirect_within_the_domain_is_followed_and_remembered() {
     for status in [307, 308] {
         let new = Ingestion::start(vec![]).await;
         let old = Ingestion::start(vec![moved(status, new.address)]).await;
-        let mut exporter = Insights::new(&old.connection());
+        let mut exporter = old.exporter();
         let items = items(&exporter, 2);
         assert_eq!(exporter.send(&items).await, Outcome::Delivered);
         assert_eq!(exporter.send(&items).await, Outcome::Delivered);
@@ -208,8 +220,7 @@ async fn a_redirect_elsewhere_or_without_end_is_not_followed() {
 #[tokio::test]
 async fn a_dead_collector_is_for_later() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let text = format!("InstrumentationKey={KEY};IngestionEndpoint=http://{address}");
-    let mut exporter = Insights::new(&ConnectionString::of(Some(&text), |_| None).unwrap());
+    let mut exporter = exporter(&format!("http://{address}"));
     let items = items(&exporter, 1);
     let Outcome::Later(again) = exporter.send(&items).await else { panic!("not later") };
     assert!(again.cause.starts_with("connecting failed"), "{}", again.cause);
@@ -225,17 +236,10 @@ struct Running {
 
 impl Running {
     fn start(server: &Ingestion) -> Self {
-        let settings = SpoolSettings {
-            path: "unused".into(),
-            mode: SpoolMode::Memory,
-            size: 1 << 20,
-            age: Duration::from_secs(3600),
-        };
         let counts = Arc::new(ExporterCounts::default());
-        let spool = Arc::new(Spool::open(NAME, &settings, Arc::clone(&counts)).unwrap());
+        let spool = Arc::new(Spool::open(NAME, &spool(), None, Arc::clone(&counts)).unwrap());
         let closing = watch::Sender::new(false);
-        let runner =
-            Runner::new(Insights::new(&server.connection()), Arc::clone(&spool), closing.subscribe());
+        let runner = Runner::new(server.exporter(), Arc::clone(&spool), closing.subscribe());
         Self { spool, counts, closing, task: tokio::spawn(runner.run()) }
     }
 

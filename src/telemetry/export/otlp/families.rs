@@ -146,7 +146,7 @@ mod tests {
     fn every_family_of_the_page_is_there_by_its_name_and_with_all_its_series() {
         let gateway = Metrics::new();
         gateway.unrouted().observe(&Record::sample());
-        let families = gateway.gather();
+        let families = gateway.families();
         let found = metrics(&families, TIMES);
         for family in &families {
             let metric = found.iter().find(|metric| metric.name == family.name()).unwrap();
@@ -165,7 +165,7 @@ mod tests {
     fn a_histograms_counts_are_those_between_its_bounds() {
         let gateway = Metrics::new();
         gateway.unrouted().observe(&Record::sample());
-        let found = metrics(&gateway.gather(), TIMES);
+        let found = metrics(&gateway.families(), TIMES);
         let duration =
             found.iter().find(|metric| metric.name == "scoregate_request_duration_seconds").unwrap();
         let Some(Data::Histogram(histogram)) = &duration.data else { panic!("{duration:?}") };

@@ -68,11 +68,27 @@ pub(super) fn event(line: &[u8]) -> Result<Vec<u8>, Untranslatable> {
         head(log, time, if failed { WARN } else { INFO }, operation);
         for (name, value) in &event {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            log.attribute(ATTRIBUTES, &format!("scoregate.activity.{name}"), Value::Text(&text));
+            log.attribute(
+                ATTRIBUTES,
+                &format!("scoregate.activity.{}", snake_case(name)),
+                Value::Text(&text),
+            );
         }
         log.text(12, "scoregate.activity");
     });
     Ok(out)
+}
+
+/// The line has Azure's names, attributes have OpenTelemetry's.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
 }
 
 /// Both times are the same: what was observed is the event itself, however long it waited since.

@@ -18,7 +18,7 @@ use super::request::Requests;
 use super::sender::{Sender, Signal};
 use super::settings::{MetricsSettings, OtlpSettings};
 use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
-use crate::telemetry::{Metrics, SpoolMode, SpoolSettings};
+use crate::telemetry::{Metrics, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const NAME: &str = "otlp_metrics";
 /// Records on their way into durations: some seconds of them, in memory.
@@ -53,7 +53,13 @@ enum Health {
 
 /// The spool of [`Measuring`].
 pub(in crate::telemetry) fn spool() -> SpoolSettings {
-    SpoolSettings { path: "".into(), mode: SpoolMode::Memory, size: SPOOL_BYTES, age: SPOOL_AGE }
+    SpoolSettings {
+        path: "".into(),
+        mode: SpoolMode::Memory,
+        size: SPOOL_BYTES,
+        age: SPOOL_AGE,
+        encryption: SpoolEncryption::None,
+    }
 }
 
 /// The two halves.
@@ -127,7 +133,7 @@ impl Pushing {
     /// One message, or several where one would be too large.
     fn messages(&self) -> Vec<Vec<u8>> {
         let times = Times { start: self.start, now: now() };
-        let metrics = families::metrics(&self.metrics.gather(), times);
+        let metrics = families::metrics(&self.metrics.families(), times);
         let items = self.durations.collect().into_iter().chain(metrics).map(|metric| {
             let mut item = Vec::new();
             Fields::new(&mut item).bytes(METRICS, &metric.encode_to_vec());

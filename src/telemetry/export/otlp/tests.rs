@@ -388,6 +388,7 @@ fn an_activity_event_is_a_log_record_with_a_name_of_its_own() {
     );
     let found = attributes(&log.attributes);
     assert_eq!((&*found["scoregate.activity.status"], &*found["scoregate.activity.n"]), ("Failed", "7"));
+    assert_eq!(found["scoregate.activity.operation_name"], "services/write");
     assert!(super::log::event(b"{}").is_err());
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::super::entry::Entries;
 use super::super::folder::SegmentFile;
 use super::super::frame::{self, FRAME_HEAD, MAX_PAYLOAD, Next};
+use super::super::seal::Cipher;
 use super::super::{BatchSize, Took};
 use super::segment::Mark;
-use super::{HEADER, InHand, Log, MOST_FAILED_READS};
+use super::{InHand, Log, MOST_FAILED_READS};
 
 /// Where the next batch is.
 pub(in super::super) struct Plan {
@@ -20,6 +21,7 @@ pub(in super::super) struct Plan {
     /// Records and bytes that the segment has from there on.
     records: u64,
     bytes: u64,
+    cipher: Option<Arc<Cipher>>,
 }
 
 /// What was found there.
@@ -55,7 +57,7 @@ impl Plan {
         }
     }
 
-    fn parse(&self, bytes: Vec<u8>, most: BatchSize) -> Found {
+    fn parse(&self, mut bytes: Vec<u8>, most: BatchSize) -> Found {
         let mut each = Vec::new();
         let mut at = 0;
         let records = self.records.min(most.records as u64);
@@ -64,7 +66,16 @@ impl Plan {
             match frame::next(&bytes[at..], sequence) {
                 Next::Entry { length, .. } if at + length > most.bytes && !each.is_empty() => break,
                 Next::Entry { kind, length, .. } => {
-                    each.push((kind, at + FRAME_HEAD..at + length));
+                    let payload = at + FRAME_HEAD..at + length;
+                    let line = match &self.cipher {
+                        None => Some(payload.len()),
+                        Some(cipher) => cipher.decrypt(sequence, kind, &mut bytes[payload.clone()]),
+                    };
+                    let Some(line) = line else {
+                        end = End::Damaged;
+                        break;
+                    };
+                    each.push((kind, payload.start..payload.start + line));
                     at += length;
                 }
                 Next::Cut if !each.is_empty() => break,
@@ -87,7 +98,7 @@ impl Log {
         }
         let offset = match self.mark {
             Mark { segment: name, offset } if name == segment.first => offset,
-            _ => HEADER as u64,
+            _ => segment.begin,
         };
         let sequence = self.unread.max(segment.first);
         Some(Plan {
@@ -96,6 +107,7 @@ impl Log {
             sequence,
             records: segment.end() - sequence,
             bytes: segment.bytes.saturating_sub(offset),
+            cipher: segment.cipher.clone(),
         })
     }
 

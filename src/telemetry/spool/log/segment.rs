@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use super::super::cursor::Cursor;
 use super::super::folder::{Folder, SegmentFile};
+use super::super::seal::Cipher;
 
-/// How much may be kept, how long, and how safe.
+/// How much may be kept, and how long.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Limits {
     /// Bytes of all segments.
@@ -18,17 +19,6 @@ pub(in super::super) struct Limits {
     pub segment_bytes: u64,
     /// A segment whose last record is older is given up.
     pub age: Duration,
-    /// What an append waits for.
-    pub durability: Durability,
-}
-
-/// What an append waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Durability {
-    /// The system has the bytes: they outlive the process, not a power cut.
-    Written,
-    /// The disk has them.
-    Synced,
 }
 
 /// The disk and how it is.
@@ -68,6 +58,10 @@ pub(super) struct Mark {
 pub(super) struct Segment {
     pub first: u64,
     pub records: u64,
+    /// Bytes of its header: where the first frame begins.
+    pub begin: u64,
+    /// Of an encrypted one.
+    pub cipher: Option<Arc<Cipher>>,
     /// Of the file, header included; what may stand behind them does not count.
     pub bytes: u64,
     pub file: Arc<dyn SegmentFile>,

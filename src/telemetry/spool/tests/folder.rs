@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use super::super::folder::{Folder, Found, SegmentFile};
-use super::super::frame::{self, HEADER, Header, Next};
+use super::super::frame::{self, Header, Next};
 
 /// Shared by all who have it open, and there after they have closed it.
 #[derive(Clone)]
@@ -108,8 +108,8 @@ impl SimFolder {
         let files = self.lock().files.values().cloned().collect::<Vec<_>>();
         let count = |content: &Arc<Mutex<Content>>| {
             let bytes = content.lock().unwrap().bytes.clone();
-            let Some(Header { first, .. }) = Header::decode(&bytes) else { return 0 };
-            let (mut at, mut records) = (HEADER, 0);
+            let Some(header) = Header::decode(&bytes) else { return 0 };
+            let (first, mut at, mut records) = (header.first, header.length(), 0);
             while let Next::Entry { length, .. } = frame::next(&bytes[at..], first + records) {
                 at += length;
                 records += 1;
@@ -117,6 +117,12 @@ impl SimFolder {
             records
         };
         files.iter().map(count).sum()
+    }
+
+    /// Whether any segment has these bytes.
+    pub(super) fn holds(&self, text: &[u8]) -> bool {
+        let files = self.lock().files.values().cloned().collect::<Vec<_>>();
+        files.iter().any(|content| content.lock().unwrap().bytes.windows(text.len()).any(|part| part == text))
     }
 
     /// Cuts bytes off the end of a segment, by its place in order.
@@ -205,6 +211,10 @@ impl Folder for SimFolder {
     fn cursor(&self) -> io::Result<Arc<dyn SegmentFile>> {
         let cursor = Arc::clone(&self.lock().cursor);
         Ok(self.file(&cursor))
+    }
+
+    fn events(&self) -> io::Result<Arc<dyn SegmentFile>> {
+        Ok(self.file(&Arc::default()))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -47,8 +47,8 @@ struct Notes {
     disk_refuses: bool,
 }
 
-fn run(steps: Vec<Step>, durability: Durability) {
-    let mut bench = Bench::new(Limits { durability, ..LIMITS });
+fn run(steps: Vec<Step>, encryption: SpoolEncryption) {
+    let mut bench = Bench::of(LIMITS, encryption);
     let mut notes = Notes::default();
     for step in steps {
         match step {
@@ -138,9 +138,9 @@ proptest! {
     #[test]
     fn keeps_the_counts_and_the_order_whatever_happens(
         steps in proptest::collection::vec(step(), 0..80),
-        synced in any::<bool>(),
+        encrypted in any::<bool>(),
     ) {
-        run(steps, if synced { Durability::Synced } else { Durability::Written });
+        run(steps, if encrypted { SpoolEncryption::Store } else { SpoolEncryption::None });
     }
 
     /// As long as no limit is met and no disk fails, whatever was appended is delivered, over any number of kills.
