@@ -24,7 +24,7 @@ const ADDRESS: &str = "127.66.55.44";
 /// All that tells who called and with what: each stands in one of the places where a caller can say such things.
 const MARKS: [&str; 5] = [ADDRESS, "agent-of-zoe", "query-of-zoe", "zoe-the-subject", "client-id-of-zoe"];
 
-/// An ingestion server: refuses at first, then takes everything and keeps what it was sent.
+/// A collector of any exporter: refuses at first, then takes everything and keeps what it was sent.
 struct Collector {
     server: Upstream,
     is_open: Arc<AtomicBool>,
@@ -55,15 +55,17 @@ impl Collector {
 }
 
 /// A gateway with all that records go to, and a service that lets in tokens and one that lets in keys.
-async fn gateway(privacy: &str, replica: &Upstream, collector: &Collector) -> Gateway {
+async fn gateway(privacy: &str, replica: &Upstream, [insights, otlp]: &[Collector; 2]) -> Gateway {
     let services =
         service_of("AKS token", "iris", replica.address, "") + &service("rose", replica.address, "");
     let telemetry = format!(
         "telemetry: {{ privacy: {privacy}, spool: {{ path: spool }}, \
-         application_insights: {{ connection_string: {{ file: insights }} }}, records:"
+         application_insights: {{ connection_string: {{ file: insights }} }}, \
+         otlp: {{ endpoint: \"http://{}\", protocol: http/protobuf, metrics_interval: 1s }}, records:",
+        otlp.server.address
     );
     let config = managed(&services).replace("telemetry: { records:", &telemetry);
-    let files = [("bootstrap.key", OWNER), ("insights", &collector.connection_string())];
+    let files = [("bootstrap.key", OWNER), ("insights", &insights.connection_string())];
     Gateway::start_with(&config, &files).await
 }
 
@@ -140,7 +142,7 @@ fn files_under(folder: &Path, bytes: &mut Vec<u8>) {
 }
 
 /// Every place that tells of calls, with all the bytes that it got. A new exporter's place is here.
-async fn sinks(gateway: &Gateway, collector: &Collector) -> Vec<(&'static str, Vec<u8>)> {
+async fn sinks(gateway: &Gateway, [insights, otlp]: &[Collector; 2]) -> Vec<(&'static str, Vec<u8>)> {
     let (calls, events) = (call(gateway).await, manage(gateway).await);
     let mut sinks = Vec::new();
     gateway.exactly(calls).await;
@@ -149,15 +151,21 @@ async fn sinks(gateway: &Gateway, collector: &Collector) -> Vec<(&'static str, V
     assert_eq!(page.status, 200);
     sinks.push(("GET /v1/records", page.body));
 
-    let spooled = r#"scoregate_exporter_spooled{exporter="application_insights"}"#;
-    gateway.until_metric(spooled, (calls + events) as f64).await;
+    let spooled = ["application_insights", "otlp_logs", "otlp_traces"]
+        .map(|exporter| format!(r#"scoregate_exporter_spooled{{exporter="{exporter}"}}"#));
+    for series in &spooled {
+        gateway.until_metric(series, (calls + events) as f64).await;
+    }
     let mut spool = Vec::new();
     files_under(&gateway.path("spool"), &mut spool);
     sinks.push(("the spool", spool));
 
-    collector.is_open.store(true, Ordering::Relaxed);
-    gateway.until_metric(spooled, 0.0).await;
-    sinks.push(("Application Insights", collector.taken.lock().unwrap().clone()));
+    [insights, otlp].iter().for_each(|collector| collector.is_open.store(true, Ordering::Relaxed));
+    for series in &spooled {
+        gateway.until_metric(series, 0.0).await;
+    }
+    sinks.push(("Application Insights", insights.taken.lock().unwrap().clone()));
+    sinks.push(("OpenTelemetry", otlp.taken.lock().unwrap().clone()));
     sinks
 }
 
@@ -168,11 +176,12 @@ fn holds(bytes: &[u8], mark: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_high_privacy_leaves_out_reaches_nobody() {
     for privacy in ["standard", "high"] {
-        let (replica, collector) = (Upstream::echo().await, Collector::start().await);
-        let gateway = gateway(privacy, &replica, &collector).await;
-        for (sink, bytes) in sinks(&gateway, &collector).await {
+        let replica = Upstream::echo().await;
+        let collectors = [Collector::start().await, Collector::start().await];
+        let gateway = gateway(privacy, &replica, &collectors).await;
+        for (sink, bytes) in sinks(&gateway, &collectors).await {
             assert!(holds(&bytes, "/api/v1/service/iris/score"), "{sink} does not tell of the calls");
-            let has_events = ["the spool", "Application Insights"].contains(&sink);
+            let has_events = ["the spool", "Application Insights", "OpenTelemetry"].contains(&sink);
             assert_eq!(holds(&bytes, "managementTokens"), has_events, "{sink} and events");
             for mark in MARKS {
                 // Under `standard` each mark is there: the search would find it.

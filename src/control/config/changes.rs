@@ -8,6 +8,7 @@ use secrecy::ExposeSecret as _;
 
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
+use crate::telemetry::otlp::{OtlpSettings, TracesSettings};
 use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
@@ -38,6 +39,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
     changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
+    otlp(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
 }
@@ -77,6 +79,25 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
     let (old_interval, new_interval) = (interval(before.metrics_interval), interval(after.metrics_interval));
     changes.compare(&format!("{field}.metrics.interval"), &old_interval, &new_interval);
     spool(field, &before.spool, &after.spool, changes);
+}
+
+/// The export to OpenTelemetry; its header fields are secrets.
+fn otlp(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
+    let (Some(before), Some(after)) = (&old.otlp, &new.otlp) else {
+        return changes.note("telemetry.otlp", &old.otlp.is_some(), &new.otlp.is_some());
+    };
+    changes.note("telemetry.otlp.resource", &before.resource, &after.resource);
+    changes.note("telemetry.otlp.gen_ai", &before.gen_ai, &after.gen_ai);
+    let traces = |settings: &OtlpSettings| {
+        settings.traces.clone().map(|TracesSettings { collector, sampling, spool: _ }| (collector, sampling))
+    };
+    changes.note("telemetry.otlp.traces", &traces(before), &traces(after));
+    let logs = |settings: &OtlpSettings| settings.logs.clone().map(|logs| logs.collector);
+    changes.note("telemetry.otlp.logs", &logs(before), &logs(after));
+    changes.note("telemetry.otlp.metrics", &before.metrics, &after.metrics);
+    if let (Some(before), Some(after)) = (before.spool(), after.spool()) {
+        spool("telemetry.otlp", before, after, changes);
+    }
 }
 
 fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut Changes) {

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
-use super::RawSecret;
-use super::unbuilt::RawOtlp;
+use super::{RawOtlp, RawSecret};
 
 /// Records of calls and where they go; without this section no records are written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +26,7 @@ pub(in super::super) struct RawTelemetry {
     /// Azure Application Insights. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_insights: Option<At<RawApplicationInsights>>,
-    /// An OpenTelemetry collector. No effect in this version.
+    /// OpenTelemetry. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,
 }

@@ -13,6 +13,7 @@ use super::super::raw::{
 use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{
     Activity, ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolEncryption, SpoolMode,
     SpoolSettings, TelemetrySettings, WriteOrder,
@@ -34,6 +35,7 @@ impl Resolver<'_> {
         let raw = &all.telemetry;
         self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
+        let otlp = self.otlp(raw);
         let order = match raw.records.write_ahead.value {
             true => WriteOrder::Ahead,
             false => WriteOrder::Behind,
@@ -54,7 +56,11 @@ impl Resolver<'_> {
             record_stdout: raw.records.stdout.value,
             record_order: order,
             insights: self.insights(raw),
-            tracing: None,
+            tracing: otlp.as_ref().and_then(|otlp| otlp.traces.as_ref()).map(|traces| {
+                let ratio = traces.sampling.ratio;
+                Tracing { ratio }
+            }),
+            otlp,
             activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
         }
     }
@@ -65,9 +71,13 @@ impl Resolver<'_> {
         if store && raw.management.is_some() {
             return;
         }
-        let own = raw.telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref());
-        let own = own.and_then(|spool| spool.encryption.as_ref());
-        for field in [Some(&raw.telemetry.spool.encryption), own].into_iter().flatten() {
+        let telemetry = &raw.telemetry;
+        let own = [
+            telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref()),
+            telemetry.otlp.as_ref().and_then(|section| section.spool.as_ref()),
+        ];
+        let own = own.into_iter().flatten().filter_map(|spool| spool.encryption.as_ref());
+        for field in std::iter::once(&telemetry.spool.encryption).chain(own) {
             if matches!(field.value, RawSpoolEncryption::Store) {
                 self.report.error(
                     field.at,
@@ -126,7 +136,7 @@ impl Resolver<'_> {
     }
 
     /// The bundle that an exporter trusts. It is not kept: authorities are replaced while the gateway runs.
-    fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
+    pub(super) fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
         let ca = Some(self.files.locate(raw));
         match tls::client_config(&ClientTlsSource { ca: ca.clone(), ..ClientTlsSource::default() }) {
             Ok(_) => ca,
@@ -138,7 +148,7 @@ impl Resolver<'_> {
     }
 
     /// The spool of an exporter: its own fields before the shared ones.
-    fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
+    pub(super) fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
         let own = own.map_or_else(RawOwnSpool::default, |own| own.value.clone());
         let path = own.path.as_ref().unwrap_or(&shared.path);
         self.text(path);

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::super::exporter::Untranslatable;
+use super::super::machine_name;
 use super::connection::InstrumentationKey;
 
 /// Longest values, in characters (Application Insights data model).
@@ -78,12 +79,7 @@ struct Typed<'a, D> {
 
 impl Envelopes {
     pub(super) fn new(key: InstrumentationKey) -> Self {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let instance = match name.trim() {
-            "" => "unknown".to_owned(),
-            name => name.to_owned(),
-        };
-        Self { key, instance }
+        Self { key, instance: machine_name() }
     }
 
     /// Those of a test: with a key, on the machine `host-1`.
