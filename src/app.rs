@@ -20,7 +20,7 @@ use crate::lifecycle::{self, Drain, Lifecycle, Phase, PhaseReceiver};
 use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
 use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
-use crate::telemetry::{Metrics, RecordSink, Telemetry};
+use crate::telemetry::{Collector, Metrics, RecordSink, Telemetry};
 
 use management::{ManagementPlane, Serving};
 
@@ -118,6 +118,7 @@ impl Gateway {
         let plane = DataPlane {
             published: publisher.published(),
             records: telemetry.sink(),
+            collector: telemetry.collector(),
             metrics: Arc::clone(&metrics),
             phases: lifecycle.watch(),
         };
@@ -302,6 +303,7 @@ impl Sockets {
 struct DataPlane {
     published: Arc<ArcSwap<Snapshot>>,
     records: RecordSink,
+    collector: Option<Collector>,
     metrics: Arc<Metrics>,
     phases: PhaseReceiver,
 }
@@ -313,9 +315,10 @@ impl DataPlane {
         for (number, listening) in per_worker.into_iter().enumerate() {
             let (published, records) = (Arc::clone(&self.published), self.records.clone());
             let (metrics, phases) = (Arc::clone(&self.metrics), self.phases.clone());
+            let collector = self.collector.clone();
             let runtime = move || {
                 let worker = Worker::new(published, records.worker(), metrics, Drain::default());
-                run_worker(&Rc::new(worker), listening, phases)
+                run_worker(&Rc::new(worker.collecting(collector)), listening, phases)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             workers.push(thread.spawn(move || {

@@ -172,6 +172,7 @@ fn told(
         bootstrap_token: settings.bootstrap_token.clone(),
         credentials,
         records: config.telemetry.record_file.clone().map(RecordLog::new),
+        collects: config.telemetry.collector.is_some(),
         backup_folder: Some(settings.store.path.clone()),
     }
 }

@@ -19,6 +19,7 @@ use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
 use crate::wire::deadline::Deadline;
 
+use super::collect::Collecting;
 use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
@@ -45,6 +46,8 @@ pub(super) struct Exchange {
     answer_end: Option<Box<Deadline>>,
     /// Only for services of the OpenAI profile.
     usage: Option<Box<UsageWatch>>,
+    /// Only for calls whose input or output is collected.
+    pub collecting: Option<Box<Collecting>>,
     held: Held,
 }
 
@@ -178,6 +181,7 @@ impl Exchange {
             validity: None,
             answer_end: None,
             usage: None,
+            collecting: None,
             held: Held::default(),
         })
     }
@@ -213,6 +217,9 @@ impl Exchange {
     /// The answer is the gateway's own: nobody's credential ends it.
     pub fn hold_to_nothing(&mut self) {
         self.validity = None;
+        if let Some(collecting) = &mut self.collecting {
+            collecting.has_no_output();
+        }
     }
 
     /// Whether what let the caller in is still good, where that matters.
@@ -263,6 +270,9 @@ impl Exchange {
         self.record.response_bytes += piece.len() as u64;
         if let Some(usage) = &mut self.usage {
             usage.see(piece);
+        }
+        if let Some(collecting) = &mut self.collecting {
+            collecting.see_output(piece);
         }
     }
 
@@ -391,6 +401,9 @@ impl Drop for Exchange {
             None => self.worker.metrics.unrouted().observe(&self.record),
         }
         self.worker.records.write(&self.record);
+        if let Some(collecting) = self.collecting.take() {
+            collecting.finish(&self.record);
+        }
     }
 }
 

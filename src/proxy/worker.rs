@@ -9,7 +9,7 @@ use std::task::Waker;
 use arc_swap::ArcSwap;
 
 use crate::lifecycle::Drain;
-use crate::telemetry::{Metrics, WorkerSink};
+use crate::telemetry::{Collector, Metrics, WorkerSink};
 use crate::upstream::Pools;
 
 use super::Snapshot;
@@ -29,6 +29,8 @@ pub struct Worker {
     pub records: WorkerSink,
     /// Process-wide metrics.
     pub metrics: Arc<Metrics>,
+    /// Where copies of inputs and outputs go; `None`: nothing is collected.
+    pub collector: Option<Collector>,
     /// How far the process is on its way out.
     pub drain: Drain,
 }
@@ -42,7 +44,14 @@ impl Worker {
         drain: Drain,
     ) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
-        Self { published, current, watchers: Rc::default(), pools: Pools::default(), records, metrics, drain }
+        let (watchers, pools) = (Rc::default(), Pools::default());
+        Self { published, current, watchers, pools, records, metrics, collector: None, drain }
+    }
+
+    /// The same, collecting inputs and outputs by `collector`.
+    #[must_use]
+    pub fn collecting(self, collector: Option<Collector>) -> Self {
+        Self { collector, ..self }
     }
 
     /// The newest snapshot; the `Arc` inside is touched once per worker and publication.

@@ -5,6 +5,7 @@
 //! record file: exporters get that line out of their [`spool`] and nothing else. [`Metrics`] are counted in place and read
 //! by `/metrics`.
 
+mod collect;
 mod counter;
 mod encode;
 mod export;
@@ -21,11 +22,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use collect::{Collector, CollectorSettings, Payload, Sample, Ticket};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{InsightsSettings, Privacy, SpoolMode, SpoolSettings, TelemetrySettings};
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
+use collect::Collection;
 use export::{Exporters, Output, Queue, Writer};
 use sink::Destination;
 use spool::SpoolError;
@@ -37,6 +40,8 @@ pub struct Telemetry {
     /// Closes when the writer thread has ended.
     writer: Option<Receiver<()>>,
     exporters: Exporters,
+    /// Of inputs and outputs.
+    collection: Option<Collection>,
 }
 
 impl Telemetry {
@@ -49,8 +54,11 @@ impl Telemetry {
     pub fn start(settings: &TelemetrySettings, metrics: &Metrics) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, metrics)?;
-        Self::with_outputs(outputs, exporters, settings.privacy, metrics.records())
-            .map_err(StartError::Thread)
+        let collection = settings.collector.as_ref().map(collection).transpose()?;
+        let started = Self::with_outputs(outputs, exporters, settings.privacy, metrics.records());
+        let mut telemetry = started.map_err(StartError::Thread)?;
+        telemetry.collection = collection;
+        Ok(telemetry)
     }
 
     fn with_outputs(
@@ -63,7 +71,7 @@ impl Telemetry {
         if outputs.is_empty() && spools.is_empty() {
             let to = Destination::Nowhere;
             let sink = RecordSink { to, privacy, counts };
-            return Ok(Self { sink, writer: None, exporters });
+            return Ok(Self { sink, writer: None, exporters, collection: None });
         }
         let queue = Arc::new(Queue::new());
         let writer = Writer { queue: Arc::clone(&queue), counts: Arc::clone(&counts), outputs, spools };
@@ -73,13 +81,24 @@ impl Telemetry {
             writer.run();
         })?;
         let to = Destination::Writer(queue);
-        Ok(Self { sink: RecordSink { to, privacy, counts }, writer: Some(writer_ended), exporters })
+        Ok(Self {
+            sink: RecordSink { to, privacy, counts },
+            writer: Some(writer_ended),
+            exporters,
+            collection: None,
+        })
     }
 
     /// Where workers leave their records.
     #[must_use]
     pub fn sink(&self) -> RecordSink {
         self.sink.clone()
+    }
+
+    /// Where inputs and outputs of calls are collected; `None`: they are not.
+    #[must_use]
+    pub fn collector(&self) -> Option<Collector> {
+        self.collection.as_ref().map(Collection::collector)
     }
 
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not
@@ -99,6 +118,12 @@ impl Telemetry {
     pub fn shutdown(mut self, within: Duration) -> Result<(), Unfinished> {
         let deadline = Instant::now() + within;
         let written = self.finish_writing(within);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(Err(unfinished)) =
+            self.collection.take().map(|it| it.finish(left.min(COLLECTION_PATIENCE)))
+        {
+            tracing::error!(%unfinished, "the end of the collection failed");
+        }
         self.exporters.finish(deadline.saturating_duration_since(Instant::now()));
         written
     }
@@ -115,12 +140,20 @@ impl Telemetry {
     }
 }
 
+/// Longest wait for collected inputs and outputs: exporters need the rest of the time.
+const COLLECTION_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Drop for Telemetry {
     fn drop(&mut self) {
         if let Destination::Writer(queue) = &self.sink.to {
             queue.close();
         }
     }
+}
+
+fn collection(settings: &CollectorSettings) -> Result<Collection, StartError> {
+    let failed = |error| StartError::Collector { path: settings.path.clone(), error };
+    Collection::start(settings).map_err(failed)
 }
 
 fn outputs(settings: &TelemetrySettings) -> Result<Vec<Output>, StartError> {
@@ -154,6 +187,13 @@ pub enum StartError {
         /// What is wrong.
         error: SpoolError,
     },
+    /// The folder of collected inputs and outputs cannot be used.
+    Collector {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// No thread to write on.
     Thread(io::Error),
 }
@@ -169,6 +209,10 @@ impl fmt::Display for StartError {
                 write!(f, "telemetry.records.stdout: standard output cannot be used: {error}")
             }
             Self::Spool { exporter, error } => write!(f, "telemetry.{exporter}.spool.path: {error}"),
+            Self::Collector { path, error } => {
+                let path = path.display();
+                write!(f, "telemetry.data_collection.path: {path} cannot be used: {error}")
+            }
             Self::Thread(error) => write!(f, "no thread to write records on: {error}"),
         }
     }

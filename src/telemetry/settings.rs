@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::collect::CollectorSettings;
 use super::export::insights::ConnectionString;
 
 /// How much of the caller a record holds.
@@ -26,6 +27,8 @@ pub struct TelemetrySettings {
     pub record_stdout: bool,
     /// Azure Application Insights.
     pub insights: Option<InsightsSettings>,
+    /// Where inputs and outputs of calls go; `None`: they are not collected, whatever services say.
+    pub collector: Option<CollectorSettings>,
 }
 
 /// Azure Application Insights.

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
-use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings};
+use crate::telemetry::{CollectorSettings, Privacy, SpoolSettings, TelemetrySettings};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
 /// old and the new value. Empty: a reload applies everything.
@@ -34,6 +34,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     };
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
     insights(&old.telemetry, &new.telemetry, &mut changes);
+    collector(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
 }
@@ -72,6 +73,19 @@ fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut
     changes.compare(&field("mode"), &old.mode.as_str(), &new.mode.as_str());
     changes.compare(&field("size"), &old.size, &new.size);
     changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
+}
+
+fn collector(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
+    let field = "telemetry.data_collection";
+    let (Some(before), Some(after)) = (&old.collector, &new.collector) else {
+        return changes.note(field, &old.collector.is_some(), &new.collector.is_some());
+    };
+    let field = |name: &str| format!("{field}.{name}");
+    let path = |settings: &CollectorSettings| settings.path.display().to_string();
+    changes.compare(&field("path"), &path(before), &path(after));
+    changes.compare(&field("size"), &before.size, &after.size);
+    let keep = |settings: &CollectorSettings| format!("{}s", settings.keep.as_secs());
+    changes.compare(&field("keep"), &keep(before), &keep(after));
 }
 
 /// The management plane was told all this when it started; what may hold a secret is named without its values.

@@ -149,6 +149,7 @@ pub(in crate::management) fn settings() -> OperationsSettings {
         bootstrap_token: None,
         credentials: Arc::new(Credentials::default()),
         records: None,
+        collects: false,
         backup_folder: None,
     }
 }

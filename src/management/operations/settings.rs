@@ -36,6 +36,8 @@ pub struct OperationsSettings {
     pub credentials: Arc<Credentials>,
     /// Where records of calls are read back from; `None`: they go to no file.
     pub records: Option<RecordLog>,
+    /// Whether inputs and outputs of calls may be collected.
+    pub collects: bool,
     /// Where copies of the store are put; `None`: the store is not in a folder and has its own way to be copied.
     pub backup_folder: Option<PathBuf>,
 }

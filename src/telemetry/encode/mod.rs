@@ -10,7 +10,7 @@
 //! without control characters, and cut at a bound of its own, the cut shown by `…`.
 
 mod json;
-mod timestamp;
+pub(super) mod timestamp;
 mod url;
 
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::record::{Principal, Record, Usage};
 use super::settings::Privacy;
-use json::Text;
+pub(super) use json::Text;
 use url::Query;
 
 /// Longest `HTTPMethod`: the methods of the IANA registry have 17 letters at most.

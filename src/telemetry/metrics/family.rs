@@ -70,6 +70,8 @@ families! {
         "Failures that stood because the budget for trying again was used up.";
     MIRRORED = "scoregate_mirrored_total" ["service", "outcome"]
         "Copies of calls to another deployment, made or not.";
+    COLLECTED = "scoregate_collected_total" ["service", "outcome"]
+        "Calls of the sample of data_collection, by what became of the copy of their input and output: written, behind (no room), failed (the disk).";
 
     MALFORMED = "scoregate_requests_malformed_total" ["reason"]
         "Requests whose head could not be read, by where it is wrong; they are no calls and leave no record.";

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus::proto::MetricFamily;
 
-use super::delivery::{Delivery, DeliverySamples, Mirrored, Retried};
+use super::delivery::{Collected, Delivery, DeliverySamples, Mirrored, Retried};
 use super::family::{self, Samples};
 use super::histogram::{Histogram, Reading};
 use crate::catalog::ComputeType;
@@ -153,6 +153,11 @@ impl ServiceMetrics {
     /// Counts a copy of a call, made or not.
     pub fn mirrored(&self, outcome: Mirrored) {
         self.block().delivery.mirrored(outcome);
+    }
+
+    /// Counts a call whose input or output was to be collected.
+    pub fn collected(&self, outcome: Collected) {
+        self.block().delivery.collected(outcome);
     }
 
     /// Counts a call that has ended.

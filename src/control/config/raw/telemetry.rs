@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
+use super::collection::RawCollector;
 use super::unbuilt::RawOtlp;
 
 /// Records of calls and where they go; without this section no records are written.
@@ -22,6 +23,9 @@ pub(in super::super) struct RawTelemetry {
     /// Azure Application Insights. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_insights: Option<At<RawApplicationInsights>>,
+    /// Where inputs and outputs of calls are collected. A change needs a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_collection: Option<At<RawCollector>>,
     /// An OpenTelemetry collector. No effect in this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,

@@ -3,6 +3,7 @@
 
 mod auth;
 mod balancing;
+mod collection;
 mod deployment;
 mod field;
 mod gateway;
@@ -43,6 +44,7 @@ impl Resolver<'_> {
         self.distinct_addresses(raw);
         let tokens = raw.tokens.as_ref().and_then(|tokens| self.tokens(tokens));
         let services = self.services(raw, root, tokens.as_ref());
+        self.collected_somewhere(&raw.services, &raw.telemetry);
         self.unbuilt(raw);
         Config {
             workspace: self.workspace(&raw.workspace),

@@ -35,6 +35,7 @@ impl Resolver<'_> {
             record_file: file.and_then(|file| self.record_file(file)),
             record_stdout: raw.records.stdout.value,
             insights: self.insights(raw),
+            collector: self.collector(raw),
         }
     }
 
