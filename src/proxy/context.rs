@@ -214,7 +214,7 @@ impl Exchange {
         }
     }
 
-    /// The answer is the gateway's own: nobody's credential ends it.
+    /// The answer is the gateway's own: nobody's credential ends it, and it is no output of a model.
     pub fn hold_to_nothing(&mut self) {
         self.validity = None;
         if let Some(collecting) = &mut self.collecting {

@@ -49,7 +49,7 @@ pub(super) fn project(
         cors: None,
         retry: delivery::retry(spec.retry.as_ref())?,
         split: delivery::split(spec)?,
-        collect: spec.data_collection.as_ref().map(collection::settings).transpose()?,
+        collect: collection::settings(spec)?,
         deployments,
     })
 }

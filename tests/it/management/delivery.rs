@@ -83,7 +83,7 @@ async fn collection_begins_and_ends_with_a_patch_where_the_configuration_allows_
     });
     let without = gateway().await;
     let answer = Api::owner(&without).call("PUT", IRIS, Some(&spec)).await;
-    assert_eq!(problem(&answer, 400, "invalid")["target"], "data_collection");
+    assert_eq!(problem(&answer, 400, "BadRequest")["field"], "data_collection");
 
     let allowing = managed("  []").replacen("telemetry: {", "telemetry: { data_collection: {},", 1);
     let gateway = Gateway::start_with(&allowing, &[("bootstrap.key", OWNER)]).await;
@@ -96,7 +96,7 @@ async fn collection_begins_and_ends_with_a_patch_where_the_configuration_allows_
     gateway.until_metric(written, 1.0).await;
     let wrong = json!({ "data_collection": { "sample": 1.5 } });
     let answer = api.call("PATCH", IRIS, Some(&wrong)).await;
-    assert_eq!(problem(&answer, 400, "invalid")["target"], "data_collection.sample");
+    assert_eq!(problem(&answer, 400, "BadRequest")["field"], "data_collection.sample");
     api.expect(200, "PATCH", IRIS, Some(&json!({ "data_collection": null }))).await;
     assert_eq!(gateway.score("iris", Some(&key), "second").await.status, 200);
     api.expect(200, "PATCH", IRIS, Some(&json!({ "data_collection": {} }))).await;
