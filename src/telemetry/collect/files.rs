@@ -17,6 +17,7 @@ use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
 use super::CollectorSettings;
+use crate::catalog::ServiceName;
 
 /// Bodies of calls: for their owner and group.
 const FOLDER_MODE: u32 = 0o750;
@@ -135,7 +136,12 @@ impl Folder {
         self.create()?;
         let mut services = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            let path = entry?.path();
+            let entry = entry?;
+            // A volume's own folders may not be ours to read.
+            if entry.file_name().to_str().is_none_or(|name| ServiceName::parse(name).is_err()) {
+                continue;
+            }
+            let path = entry.path();
             let (old, kept): (Vec<_>, Vec<_>) =
                 list(&path)?.into_iter().partition(|found| is_over(found.day, self.keep, now));
             for found in &old {
@@ -369,13 +375,20 @@ mod tests {
             fs::write(root.join(name), "x").unwrap();
         }
         fs::write(root.join("README"), "x").unwrap();
+        fs::create_dir(root.join("lost+found")).unwrap();
+        fs::write(root.join("lost+found/2026-11-01.jsonl"), "x").unwrap();
         let others = ["iris/2026-11-01.0.jsonl", "iris/2026-11-01.txt"];
         // The 26th was over at midnight of the 27th.
         folder.tidy(datetime!(2026-11-28 23:59:59 UTC)).unwrap();
         fs::remove_file(root.join("README")).unwrap();
-        assert_eq!(names(&dir).len(), 7);
+        assert_eq!(names(&dir).len(), 8);
         folder.tidy(datetime!(2026-11-29 0:00 UTC)).unwrap();
-        let rest = ["iris/2026-11-27.jsonl", "iris/2026-11-29.jsonl", "iris/notes.jsonl"];
+        let rest = [
+            "iris/2026-11-27.jsonl",
+            "iris/2026-11-29.jsonl",
+            "iris/notes.jsonl",
+            "lost+found/2026-11-01.jsonl",
+        ];
         assert_eq!(names(&dir), [&others[..], &rest[..]].concat());
         assert!(!root.join("wine").exists());
     }

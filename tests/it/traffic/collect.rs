@@ -1,5 +1,6 @@
 //! Data collection at the door: which calls leave a copy, what is in it, and that callers notice nothing.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -8,8 +9,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Gateway, KEY, Mortal, Replica, Upstream, config, eventually, read_request, score_request, service,
-    websocket_agreed, websocket_handshake,
+    Gateway, KEY, Load, Mortal, Replica, Upstream, config, eventually, ok, read_request, score_request,
+    service, websocket_agreed, websocket_handshake,
 };
 
 /// A service `iris` with `data_collection: {settings}`, and `more` lines of it.
@@ -211,6 +212,38 @@ async fn only_scoring_calls_that_were_let_in_are_collected_and_only_the_models_o
     assert_eq!((&line["Input"], &line["StatusCode"]), (&json!("lost"), &json!(502)));
     assert_eq!(line["Reason"], "connect_failed");
     assert!(line.as_object().unwrap().keys().all(|field| !field.starts_with("Output")), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gateway_says_in_the_place_of_an_answer_that_broke_is_no_output() {
+    let replica = Replica::bind().await;
+    let gateway = Gateway::start(&with(replica.address, "", "")).await;
+    let mut client = gateway.connect().await;
+    client.send(score_request("iris", Some(KEY), "question")).await;
+    let (mut call, _) = replica.request().await;
+    call.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n").await;
+    drop(call);
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.reason()), (502, "upstream_reset"));
+    let line = lines(&gateway, 1).await.remove(0);
+    assert_eq!((&line["Input"], &line["StatusCode"]), (&json!("question"), &json!(502)));
+    assert!(line.as_object().unwrap().keys().all(|field| !field.starts_with("Output")), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_calls_at_once_each_has_its_own_line() {
+    let upstream = Upstream::answering(|seen| ok(seen.header("x-request-id").as_bytes())).await;
+    let gateway = Gateway::start(&with(upstream.address, "", "")).await;
+    let load = Load::start(&gateway, 8, score_request("iris", Some(KEY), "x"), |answer| {
+        (answer.status != 200).then(|| answer.text())
+    });
+    load.further(400).await;
+    let (calls, problems) = load.stop().await;
+    assert_eq!(problems, Vec::<String>::new());
+    let lines = lines(&gateway, calls).await;
+    assert!(lines.iter().all(|line| line["Output"] == line["RequestId"]));
+    let ids: BTreeSet<_> = lines.iter().map(|line| line["RequestId"].as_str()).collect();
+    assert_eq!(ids.len(), calls);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
