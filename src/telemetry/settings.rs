@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::collect::CollectorSettings;
 use super::disclosure::MaskedNames;
 use super::export::insights::ConnectionString;
+use super::export::otlp::settings::OtlpSettings;
 use super::trace::Tracing;
 
 /// How much of the caller a record holds.
@@ -32,17 +34,22 @@ pub struct TelemetrySettings {
     pub record_order: WriteOrder,
     /// Azure Application Insights.
     pub insights: Option<InsightsSettings>,
+    /// OpenTelemetry.
+    pub otlp: Option<OtlpSettings>,
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
     pub tracing: Option<Tracing>,
     /// Whether events of the activity log go to the exporters as well.
     pub activity: Activity,
+    /// Where inputs and outputs of calls go; `None`: they are not collected, whatever services say.
+    pub collector: Option<CollectorSettings>,
 }
 
 impl TelemetrySettings {
     /// Those of all exporters.
     #[must_use]
     pub fn spools(&self) -> Vec<&SpoolSettings> {
-        self.insights.iter().map(|insights| &insights.spool).collect()
+        let insights = self.insights.as_ref().map(|insights| &insights.spool);
+        insights.into_iter().chain(self.otlp.as_ref().and_then(OtlpSettings::spool)).collect()
     }
 }
 
@@ -73,6 +80,8 @@ pub struct InsightsSettings {
     pub connection: ConnectionString,
     /// PEM bundle of the authorities that the collector's certificate is of, in place of the system's.
     pub ca: Option<PathBuf>,
+    /// How often the gateway's metrics are sent as well; `None`: never.
+    pub metrics_interval: Option<Duration>,
     /// Where records wait.
     pub spool: SpoolSettings,
 }

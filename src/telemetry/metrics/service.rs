@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use prometheus::proto::MetricFamily;
 
 use super::access::Access;
-use super::delivery::{Delivery, DeliverySamples, Mirrored, Retried};
+use super::delivery::{Collected, Delivery, DeliverySamples, Mirrored, Retried};
 use super::exemplar::{ByBucket, Exemplars};
 use super::family::{self, Samples};
 use super::histogram::{Histogram, Reading};
@@ -169,6 +169,11 @@ impl ServiceMetrics {
     /// Counts a copy of a call, made or not.
     pub fn mirrored(&self, outcome: Mirrored) {
         self.block().delivery.mirrored(outcome);
+    }
+
+    /// Counts a call whose input or output was to be collected.
+    pub fn collected(&self, outcome: Collected) {
+        self.block().delivery.collected(outcome);
     }
 
     /// Counts a call that has ended.

@@ -4,16 +4,17 @@
 //! the schema and by `resolve`. The docs are the descriptions of the published JSON Schema.
 
 mod balancing;
+mod collection;
 mod gateway;
 mod health;
 mod listener;
 mod management;
+mod otlp;
 mod rate;
 mod retry;
 mod service;
 mod split;
 mod telemetry;
-mod unbuilt;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,12 +25,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::decode::At;
 pub(super) use balancing::{RawBalancing, RawEjection, RawEjections};
+pub(super) use collection::RawCollect;
 pub(super) use gateway::{RawDrain, RawLog, RawLogFormat, RawObserve, RawRuntime, RawTokens, RawWorkspace};
 pub(super) use health::{RawHealth, RawNames, RawProbe, RawReadiness};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
+pub(super) use otlp::{RawCompression, RawOtlp, RawOtlpProtocol, RawSampling};
 pub(super) use rate::RawRate;
 pub(super) use retry::RawRetry;
 pub(super) use service::{
