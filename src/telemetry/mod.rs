@@ -100,11 +100,11 @@ impl Telemetry {
         Ok(started)
     }
 
-    /// Where events of the activity log are to go; none if the configuration wants them nowhere, or has no exporter.
+    /// Where events of the activity log are to go; none if the configuration wants them nowhere, or has no exporter for them.
     #[must_use]
     pub fn event_spools(&self) -> Vec<EventSpool> {
         match self.activity {
-            Activity::Exported => self.exporters.spools().into_iter().map(EventSpool).collect(),
+            Activity::Exported => self.exporters.event_spools().map(EventSpool).collect(),
             Activity::Kept => Vec::new(),
         }
     }

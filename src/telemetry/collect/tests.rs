@@ -175,6 +175,7 @@ fn a_folder_that_cannot_be_is_told_with_its_field() {
         collector: Some(CollectorSettings { path: "/dev/null/x".into(), size: 16 << 20, keep: LONG }),
         ..Default::default()
     };
-    let error = crate::telemetry::Telemetry::start(&settings, None, &Metrics::new()).err().unwrap().to_string();
+    let error =
+        crate::telemetry::Telemetry::start(&settings, None, &Metrics::new()).err().unwrap().to_string();
     assert!(error.starts_with("telemetry.data_collection.path: /dev/null/x cannot be used"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::telemetry::spool::{BatchSize, Entry};
+use crate::telemetry::spool::{BatchSize, Entry, EntryKind};
 
 /// One protocol towards one collector. Waiting, repeating and counting is the [`Runner`](super::runner::Runner)'s.
 pub(in crate::telemetry) trait Exporter: Send + Sync + 'static {
@@ -12,6 +12,13 @@ pub(in crate::telemetry) trait Exporter: Send + Sync + 'static {
 
     /// The most that one batch may hold.
     fn batch(&self) -> BatchSize;
+
+    /// Whether it has any use for entries of this kind: others do not come into its spool, nor into its counts.
+    fn takes(&self, kind: EntryKind) -> bool {
+        match kind {
+            EntryKind::Record | EntryKind::Event => true,
+        }
+    }
 
     /// The item of one entry: of a record its line is what the record file has. Privacy is applied to it already, so that
     /// nothing else can get out.

@@ -14,7 +14,7 @@ use super::otlp::settings::OtlpSettings;
 use super::otlp::{Otlp, metrics};
 use super::runner::Runner;
 use crate::lifecycle;
-use crate::telemetry::spool::{ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
+use crate::telemetry::spool::{EntryKind, ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
 use crate::telemetry::{InsightsSettings, Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
 
 /// The running exporters.
@@ -30,6 +30,7 @@ struct Running {
     spool: Arc<Spool>,
     mode: SpoolMode,
     counts: Arc<ExporterCounts>,
+    takes_events: bool,
 }
 
 /// What every task of an exporter gets.
@@ -79,6 +80,12 @@ impl Exporters {
         self.running.iter().map(|running| Arc::clone(&running.spool)).collect()
     }
 
+    /// For events of the activity log.
+    pub(in crate::telemetry) fn event_spools(&self) -> impl Iterator<Item = Arc<Spool>> {
+        let takers = self.running.iter().filter(|running| running.takes_events);
+        takers.map(|running| Arc::clone(&running.spool))
+    }
+
     /// Lets the exporters deliver what they have for as long as that goes well, up to `within`, and makes the rest durable.
     /// Blocks.
     pub(in crate::telemetry) fn finish(&self, within: Duration) {
@@ -86,7 +93,7 @@ impl Exporters {
         if self.ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("exporters were still sending when the time was up");
         }
-        for Running { name, spool, mode, counts } in &self.running {
+        for Running { name, spool, mode, counts, .. } in &self.running {
             spool.upkeep();
             match (counts.reading().spooled, mode) {
                 (0, _) => {}
@@ -145,6 +152,7 @@ impl Start<'_> {
         let spool = Spool::open(name, settings, self.key, Arc::clone(&counts))
             .map_err(|error| StartError::Spool { exporter: name, error })?;
         let spool = Arc::new(spool);
+        let takes_events = exporter.takes(EntryKind::Event);
         let runner = Runner::new(exporter, Arc::clone(&spool), self.closing.clone());
         let ended = self.ended.clone();
         let task = lifecycle::spawn(name, async move {
@@ -152,7 +160,7 @@ impl Start<'_> {
             runner.run().await;
         });
         lifecycle::spawn("spool", upkeep(Arc::clone(&spool), self.closing.clone()));
-        Ok((Running { name, spool, mode: settings.mode, counts }, task))
+        Ok((Running { name, spool, mode: settings.mode, counts, takes_events }, task))
     }
 
     /// Sends the gateway's metrics to Application Insights, too.

@@ -62,6 +62,20 @@ async fn events_stay_in_the_store_where_they_are_to_be_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_exporters_that_can_tell_of_events_get_them() {
+    let (_collector, server) = Collector::start(&[]).await;
+    // Nobody takes what is sent there.
+    let gateway = gateway("otlp: { endpoint: \"http://127.0.0.2:1\" },", &server).await;
+    Api::owner(&gateway).expect(201, "PUT", IRIS, Some(&spec())).await;
+    assert_eq!(gateway.score("iris", None, "[1]").await.status, 401);
+    until_settled(&gateway, 3).await;
+    let series = |exporter| format!("scoregate_exporter_accepted_total{{exporter=\"{exporter}\"}}");
+    for (exporter, entries) in [("otlp_logs", 3.0), ("otlp_traces", 1.0), ("otlp_metrics", 1.0)] {
+        gateway.until_metric(&series(exporter), entries).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_events_before_the_end_are_sent_by_the_next_process() {
     let (collector, server) = Collector::start(&[]).await;
     collector.dies();

@@ -90,6 +90,10 @@ impl Exporter for Measuring {
         BATCH
     }
 
+    fn takes(&self, kind: EntryKind) -> bool {
+        kind == EntryKind::Record
+    }
+
     fn translate(&self, entry: Entry<'_>) -> Result<Vec<u8>, Untranslatable> {
         if entry.kind == EntryKind::Record {
             self.0.record(&Call::parse(entry.line)?);

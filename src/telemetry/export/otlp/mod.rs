@@ -76,6 +76,13 @@ impl Exporter for Otlp {
         BATCH
     }
 
+    fn takes(&self, kind: EntryKind) -> bool {
+        match self.translation {
+            Translation::Spans(_) => kind == EntryKind::Record,
+            Translation::Logs(_) => true,
+        }
+    }
+
     /// The item is empty where there is nothing to send: the record counts as delivered, for all that was wanted of it was.
     fn translate(&self, entry: Entry<'_>) -> Result<Vec<u8>, Untranslatable> {
         match (&self.translation, entry.kind) {
