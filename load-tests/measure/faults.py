@@ -39,6 +39,8 @@ class Setup:
     replicas: int = 2
     # How the replicas behave at the start, see `replica.Mode`.
     mode: dict = field(default_factory=dict)
+    # Ports of other servers that the gateway may keep a connection to, as to a replica.
+    others: tuple = ()
 
     def verdict(self, met):
         """Only scoregate is held to the targets."""
@@ -116,7 +118,7 @@ class Stage:
             for replica in replicas:
                 replica.order(**setup.mode)
             running = stack.enter_context(bench.gateway(gateways.ALL[setup.gateway]))
-            yield Run(bench, running, replicas)
+            yield Run(bench, running, replicas, setup.others)
 
     async def perform(self, setup, run, act):
         warm = await run.callers.burst(WARM_UP_CALLS)
@@ -139,10 +141,11 @@ class Stage:
 class Run:
     """One gateway with its replicas and callers, during one play."""
 
-    def __init__(self, bench, running, replicas):
+    def __init__(self, bench, running, replicas, others=()):
         self.bench = bench
         self.running = running
         self.replicas = replicas
+        self.servers = {*(it.port for it in replicas), *others}
         body = bench.folder / "body.json"
         body.write_bytes(b'{"data": [[5.9, 3.0, 4.2, 1.5]], "pad": "' + b" " * (BODY_BYTES - 43) + b'"}')
         target = Target(running.port, bench.score_path, bench.keys[0], body, bench.certificate)
@@ -152,7 +155,7 @@ class Run:
         self.dropped = 0
 
     def descriptors(self):
-        return Descriptors.of(self.running.process.pids(), {it.port for it in self.replicas})
+        return Descriptors.of(self.running.process.pids(), self.servers)
 
     async def at_rest(self, before):
         """The descriptors once those of the callers are gone, or after a while all the same."""

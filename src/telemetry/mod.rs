@@ -27,6 +27,7 @@ use std::{fmt, io};
 
 pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
+pub use export::otlp::settings as otlp;
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{
     Activity, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings, TelemetrySettings,
@@ -79,7 +80,7 @@ impl Telemetry {
     pub fn start(
         settings: &TelemetrySettings,
         key: Option<&SpoolKey>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, key, metrics)?;
@@ -254,7 +255,12 @@ impl fmt::Display for StartError {
             Self::Stdout(error) => {
                 write!(f, "telemetry.records.stdout: standard output cannot be used: {error}")
             }
-            Self::Spool { exporter, error } => write!(f, "telemetry.{exporter}.spool.path: {error}"),
+            Self::Spool { exporter, error } => {
+                // Spans and logs have spools of their own, in one section.
+                let section = exporter.split_once('_').filter(|(first, _)| *first == "otlp");
+                let section = section.map_or(*exporter, |(first, _)| first);
+                write!(f, "telemetry.{section}.spool.path: {error}")
+            }
             Self::Thread(error) => write!(f, "no thread to write records on: {error}"),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::disclosure::MaskedNames;
 use super::export::insights::ConnectionString;
+use super::export::otlp::settings::OtlpSettings;
 use super::trace::Tracing;
 
 /// How much of the caller a record holds.
@@ -32,6 +33,8 @@ pub struct TelemetrySettings {
     pub record_order: WriteOrder,
     /// Azure Application Insights.
     pub insights: Option<InsightsSettings>,
+    /// OpenTelemetry.
+    pub otlp: Option<OtlpSettings>,
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
     pub tracing: Option<Tracing>,
     /// Whether events of the activity log go to the exporters as well.
@@ -73,6 +76,8 @@ pub struct InsightsSettings {
     pub connection: ConnectionString,
     /// PEM bundle of the authorities that the collector's certificate is of, in place of the system's.
     pub ca: Option<PathBuf>,
+    /// How often the gateway's metrics are sent as well; `None`: never.
+    pub metrics_interval: Option<Duration>,
     /// Where records wait.
     pub spool: SpoolSettings,
 }

@@ -26,7 +26,8 @@ const AUTHORITIES: [&str; 4] = [
     "etc/scoregate/login-ca.crt",
     "etc/scoregate/collector-ca.crt",
 ];
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
+    "run/secrets/collector",
     "run/secrets/scoregate-bootstrap-token",
     "run/secrets/iris-primary",
     "run/secrets/iris-secondary",
@@ -187,7 +188,7 @@ telemetry:
 "#;
 
 #[test]
-fn the_contracts_example_is_taken_and_what_is_not_built_is_said() {
+fn the_contracts_example_is_taken_without_a_warning() {
     let secrets = [
         ("IRIS_SECONDARY", "secondary-0123456789abcdefghijklm"),
         ("SCOREGATE_BOOTSTRAP_TOKEN", "owner-0123456789abcdefghijklmnop"),
@@ -195,11 +196,7 @@ fn the_contracts_example_is_taken_and_what_is_not_built_is_said() {
     ];
     let loaded = Machine::new().load("contract.yaml", CONTRACT, &secrets);
     assert!(loaded.config.management.is_some());
-    let without_effect = ["telemetry.otlp"];
-    let expected = without_effect.map(|field| format!("{field}: has no effect in this version of scoregate"));
-    let mut warnings = warnings(&loaded);
-    warnings.sort_by_key(|warning| expected.iter().position(|expected| expected == warning));
-    assert_eq!(warnings, expected);
+    assert_eq!(warnings(&loaded), Vec::<String>::new());
 }
 
 /// Every key that is built, as a path such as `services.limits.body_bytes`.

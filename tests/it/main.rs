@@ -22,6 +22,7 @@ mod managed;
 mod management;
 mod metrics;
 mod observability;
+mod otlp;
 mod privacy;
 mod proxy_protocol;
 mod records;

@@ -15,16 +15,16 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 
 use crate::harness::{
-    Connection, Gateway, KEY, TlsClient, Upstream, config, eventually, ok, score_request, service, service_of,
+    Connection, Gateway, KEY, TlsClient, Upstream, config, ok, score_request, service, service_of,
 };
-use crate::management::client::{Api, OWNER, managed};
+use crate::management::{Api, OWNER, managed};
 
 /// Where the caller calls from.
 const ADDRESS: &str = "127.66.55.44";
 /// All that tells who called and with what: each stands in one of the places where a caller can say such things.
 const MARKS: [&str; 5] = [ADDRESS, "agent-of-zoe", "query-of-zoe", "zoe-the-subject", "client-id-of-zoe"];
 
-/// An ingestion server: refuses at first, then takes everything and keeps what it was sent.
+/// A collector of any exporter: refuses at first, then takes everything and keeps what it was sent.
 struct Collector {
     server: Upstream,
     is_open: Arc<AtomicBool>,
@@ -55,15 +55,17 @@ impl Collector {
 }
 
 /// A gateway with all that records go to, and a service that lets in tokens and one that lets in keys.
-async fn gateway(privacy: &str, replica: &Upstream, collector: &Collector) -> Gateway {
+async fn gateway(privacy: &str, replica: &Upstream, [insights, otlp]: &[Collector; 2]) -> Gateway {
     let services =
         service_of("AKS token", "iris", replica.address, "") + &service("rose", replica.address, "");
     let telemetry = format!(
         "telemetry: {{ privacy: {privacy}, spool: {{ path: spool }}, \
-         application_insights: {{ connection_string: {{ file: insights }} }}, records:"
+         application_insights: {{ connection_string: {{ file: insights }} }}, \
+         otlp: {{ endpoint: \"http://{}\", protocol: http/protobuf, metrics_interval: 1s }}, records:",
+        otlp.server.address
     );
     let config = managed(&services).replace("telemetry: { records:", &telemetry);
-    let files = [("bootstrap.key", OWNER), ("insights", &collector.connection_string())];
+    let files = [("bootstrap.key", OWNER), ("insights", &insights.connection_string())];
     Gateway::start_with(&config, &files).await
 }
 
@@ -111,19 +113,21 @@ async fn call(gateway: &Gateway) -> usize {
     calls.len()
 }
 
-/// A write through the management API, which leaves events in the activity log.
-async fn manage(gateway: &Gateway) {
-    let body = json!({"principal": "somebody", "lifetime_s": 3600}).to_string();
+/// Calls the management API in ways that leave every mark but the agent and the query in the activity log; how many events
+/// there are.
+async fn manage(gateway: &Gateway) -> usize {
+    let owner = Api::owner(gateway);
+    let token = json!({"principal": "zoe-the-subject", "lifetime_s": 3600});
+    let made = owner.expect(201, "POST", "/v1/management-tokens", Some(&token)).await;
+    let zoe = Api::with(gateway, made["token"].as_str());
     let told = "x-ms-client-request-id: client-id-of-zoe\r\nuser-agent: agent-of-zoe\r\n";
-    let api = Api::owner(gateway);
-    let mut connection = from_zoe(gateway, api.address()).await;
-    let path = "/v1/management-tokens?patient=query-of-zoe";
-    connection.send(api.request("POST", path, told, &body)).await;
-    let answer = connection.answer().await;
-    // Unknown parameters are refused, and the refused attempt is an event as well.
-    assert!([201, 400].contains(&answer.status), "{}", answer.text());
-    connection.send(api.request("POST", "/v1/management-tokens", told, &body)).await;
-    assert_eq!(connection.answer().await.status, 201);
+    let mut connection = from_zoe(gateway, zoe.address()).await;
+    // She may do nothing, and the refusal names her.
+    connection.send(zoe.request("POST", "/v1/management-tokens", told, &token.to_string())).await;
+    assert_eq!(connection.answer().await.status, 403);
+    let revoked = json!({"principal": "zoe-the-subject"});
+    owner.expect(204, "POST", "/v1/workspaces/default/tokens/revoke", Some(&revoked)).await;
+    owner.get("/v1/activity?limit=100").await["items"].as_array().unwrap().len()
 }
 
 fn files_under(folder: &Path, bytes: &mut Vec<u8>) {
@@ -138,7 +142,8 @@ fn files_under(folder: &Path, bytes: &mut Vec<u8>) {
 }
 
 /// Every place that tells of calls, with all the bytes that it got. A new exporter's place is here.
-async fn sinks(gateway: &Gateway, collector: &Collector, calls: usize) -> Vec<(&'static str, Vec<u8>)> {
+async fn sinks(gateway: &Gateway, [insights, otlp]: &[Collector; 2]) -> Vec<(&'static str, Vec<u8>)> {
+    let (calls, events) = (call(gateway).await, manage(gateway).await);
     let mut sinks = Vec::new();
     gateway.exactly(calls).await;
     sinks.push(("the record file", std::fs::read(gateway.path("records.jsonl")).unwrap()));
@@ -146,15 +151,21 @@ async fn sinks(gateway: &Gateway, collector: &Collector, calls: usize) -> Vec<(&
     assert_eq!(page.status, 200);
     sinks.push(("GET /v1/records", page.body));
 
-    let spooled = r#"scoregate_exporter_spooled{exporter="application_insights"}"#;
-    eventually("all spooled", async || (gateway.metric(spooled).await >= calls as f64).then_some(())).await;
+    let spooled = ["application_insights", "otlp_logs", "otlp_traces"]
+        .map(|exporter| format!(r#"scoregate_exporter_spooled{{exporter="{exporter}"}}"#));
+    for series in &spooled {
+        gateway.until_metric(series, (calls + events) as f64).await;
+    }
     let mut spool = Vec::new();
     files_under(&gateway.path("spool"), &mut spool);
     sinks.push(("the spool", spool));
 
-    collector.is_open.store(true, Ordering::Relaxed);
-    gateway.until_metric(spooled, 0.0).await;
-    sinks.push(("Application Insights", collector.taken.lock().unwrap().clone()));
+    [insights, otlp].iter().for_each(|collector| collector.is_open.store(true, Ordering::Relaxed));
+    for series in &spooled {
+        gateway.until_metric(series, 0.0).await;
+    }
+    sinks.push(("Application Insights", insights.taken.lock().unwrap().clone()));
+    sinks.push(("OpenTelemetry", otlp.taken.lock().unwrap().clone()));
     sinks
 }
 
@@ -165,12 +176,13 @@ fn holds(bytes: &[u8], mark: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_high_privacy_leaves_out_reaches_nobody() {
     for privacy in ["standard", "high"] {
-        let (replica, collector) = (Upstream::echo().await, Collector::start().await);
-        let gateway = gateway(privacy, &replica, &collector).await;
-        let calls = call(&gateway).await;
-        manage(&gateway).await;
-        for (sink, bytes) in sinks(&gateway, &collector, calls).await {
+        let replica = Upstream::echo().await;
+        let collectors = [Collector::start().await, Collector::start().await];
+        let gateway = gateway(privacy, &replica, &collectors).await;
+        for (sink, bytes) in sinks(&gateway, &collectors).await {
             assert!(holds(&bytes, "/api/v1/service/iris/score"), "{sink} does not tell of the calls");
+            let has_events = ["the spool", "Application Insights", "OpenTelemetry"].contains(&sink);
+            assert_eq!(holds(&bytes, "managementTokens"), has_events, "{sink} and events");
             for mark in MARKS {
                 // Under `standard` each mark is there: the search would find it.
                 assert_eq!(holds(&bytes, mark), privacy == "standard", "{mark} in {sink}, {privacy}");

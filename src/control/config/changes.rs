@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
+use crate::telemetry::otlp::{OtlpSettings, TracesSettings};
 use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
@@ -37,6 +39,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changes.compare("telemetry.privacy", &privacy(old), &privacy(new));
     changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
+    otlp(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
 }
@@ -70,7 +73,31 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
         ca.as_ref().map_or_else(|| "the system's".to_owned(), |ca| ca.display().to_string())
     };
     changes.compare(&format!("{field}.ca"), &bundle(&before.ca), &bundle(&after.ca));
+    let interval = |interval: Option<Duration>| {
+        interval.map_or_else(|| "none".to_owned(), |interval| format!("{}s", interval.as_secs()))
+    };
+    let (old_interval, new_interval) = (interval(before.metrics_interval), interval(after.metrics_interval));
+    changes.compare(&format!("{field}.metrics.interval"), &old_interval, &new_interval);
     spool(field, &before.spool, &after.spool, changes);
+}
+
+/// The export to OpenTelemetry; its header fields are secrets.
+fn otlp(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
+    let (Some(before), Some(after)) = (&old.otlp, &new.otlp) else {
+        return changes.note("telemetry.otlp", &old.otlp.is_some(), &new.otlp.is_some());
+    };
+    changes.note("telemetry.otlp.resource", &before.resource, &after.resource);
+    changes.note("telemetry.otlp.gen_ai", &before.gen_ai, &after.gen_ai);
+    let traces = |settings: &OtlpSettings| {
+        settings.traces.clone().map(|TracesSettings { collector, sampling, spool: _ }| (collector, sampling))
+    };
+    changes.note("telemetry.otlp.traces", &traces(before), &traces(after));
+    let logs = |settings: &OtlpSettings| settings.logs.clone().map(|logs| logs.collector);
+    changes.note("telemetry.otlp.logs", &logs(before), &logs(after));
+    changes.note("telemetry.otlp.metrics", &before.metrics, &after.metrics);
+    if let (Some(before), Some(after)) = (before.spool(), after.spool()) {
+        spool("telemetry.otlp", before, after, changes);
+    }
 }
 
 fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut Changes) {
@@ -95,7 +122,7 @@ fn management(old: &Config, new: &Config, changes: &mut Changes) {
     changes.note("management.bootstrap_token", &token(before), &token(after));
     changes.note("management.issuers", &before.issuers, &after.issuers);
     changes.note("management.address_policy", &before.address_policy, &after.address_policy);
-    let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
+    let seconds = |duration: Duration| format!("{}s", duration.as_secs());
     let (old_time, new_time) = (seconds(before.activity_retention), seconds(after.activity_retention));
     changes.compare("management.activity_retention", &old_time, &new_time);
     let (old_time, new_time) = (seconds(before.token_lifetime), seconds(after.token_lifetime));
@@ -209,12 +236,13 @@ mod tests {
         let listener = "listeners: [{name: one, address: 127.0.0.1:1, plaintext: true}]\n";
         let old = config(&format!("{listener}telemetry: {{application_insights: {{}}}}\n"));
         let new = config(&format!(
-            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, spool: {{mode: memory}}}}}}\n"
+            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, metrics: {{}}, spool: {{mode: memory}}}}}}\n"
         ));
         assert_eq!(
             needs_restart(&old, &new),
             [
                 "telemetry.application_insights.connection_string changed: restart to apply",
+                "telemetry.application_insights.metrics.interval changed from none to 60s: restart to apply",
                 "telemetry.application_insights.spool.path changed from /spool to /s: restart to apply",
                 "telemetry.application_insights.spool.mode changed from write_behind to memory: restart to apply",
                 "telemetry.application_insights.spool.size changed from 268435456 to 33554432: restart to apply",

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use http::HeaderValue;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -20,6 +21,8 @@ const MAX_KEY: usize = 4096;
 pub(super) enum Purpose {
     /// Sent by callers in a header: visible ASCII.
     Key,
+    /// The value of a header field.
+    Header,
     /// A PEM text.
     Pem,
     /// `Key=Value` parts with `;` between them.
@@ -114,13 +117,16 @@ fn refusal(secret: &[u8], purpose: Purpose) -> Option<String> {
             "the key holds bytes that a header cannot carry; use letters, digits and signs of ASCII without spaces"
                 .to_owned(),
         ),
+        Purpose::Header if secret.len() > MAX_KEY || HeaderValue::from_bytes(secret).is_err() => Some(format!(
+            "the secret is no value of a header field of at most {MAX_KEY} bytes; write one line without control characters"
+        )),
         Purpose::Pem if std::str::from_utf8(secret).is_err() => {
             Some("the secret is not text; give a PEM file".to_owned())
         }
         Purpose::ConnectionString if secret.len() > MAX_KEY || std::str::from_utf8(secret).is_err() => Some(
             format!("the secret is no text of at most {MAX_KEY} bytes; copy the connection string as Azure shows it"),
         ),
-        Purpose::Key | Purpose::Pem | Purpose::ConnectionString => None,
+        Purpose::Key | Purpose::Header | Purpose::Pem | Purpose::ConnectionString => None,
     }
 }
 

@@ -4,6 +4,7 @@ mod balancing;
 mod delivery;
 mod health;
 mod management;
+mod otlp;
 mod profiles;
 mod rates;
 mod services;
@@ -136,9 +137,10 @@ fn the_example_of_the_contract_loads() {
     assert_eq!(config.files, files);
     assert_eq!(content_hash(&config.files), loaded.hash);
 
-    let unbuilt: Vec<_> =
-        loaded.warnings.iter().map(|warning| (warning.line, warning.field.as_str())).collect();
-    assert_eq!(unbuilt, [(33, "telemetry.otlp")]);
+    assert_eq!(loaded.warnings, []);
+    let otlp = config.telemetry.otlp.as_ref().unwrap();
+    assert_eq!(otlp.traces.as_ref().unwrap().collector.endpoint.as_str(), "http://127.0.0.1:4317/");
+    assert!(config.telemetry.tracing.is_some());
     let insights = config.telemetry.insights.as_ref().unwrap();
     let spool = SpoolSettings {
         path: dir.path().join("spool"),
@@ -148,8 +150,6 @@ fn the_example_of_the_contract_loads() {
         encryption: SpoolEncryption::None,
     };
     assert_eq!((&insights.spool, insights.connection.is_plain()), (&spool, false));
-    assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning
-        && warning.message == "has no effect in this version of scoregate"));
 }
 
 #[test]

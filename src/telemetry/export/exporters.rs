@@ -5,14 +5,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::exporter::Exporter;
-use super::insights::Insights;
+use super::insights::{Insights, Meter};
+use super::otlp::settings::OtlpSettings;
+use super::otlp::{Otlp, metrics};
 use super::runner::Runner;
 use crate::lifecycle;
 use crate::telemetry::spool::{ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
-use crate::telemetry::{Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
+use crate::telemetry::{InsightsSettings, Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
 
 /// The running exporters.
 pub(in crate::telemetry) struct Exporters {
@@ -31,7 +34,7 @@ struct Running {
 
 /// What every task of an exporter gets.
 struct Start<'a> {
-    metrics: &'a Metrics,
+    metrics: &'a Arc<Metrics>,
     key: Option<&'a SpoolKey>,
     closing: watch::Receiver<bool>,
     ended: Sender<()>,
@@ -46,7 +49,7 @@ impl Exporters {
     pub(in crate::telemetry) fn start(
         settings: &TelemetrySettings,
         key: Option<&SpoolKey>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let closing = watch::Sender::new(false);
         let (ending, ended) = channel();
@@ -54,6 +57,12 @@ impl Exporters {
         let mut running = Vec::new();
         if let Some(insights) = &settings.insights {
             running.push(start.exporter(Insights::new(insights), &insights.spool)?);
+            if let Some(interval) = insights.metrics_interval {
+                start.meter(insights, interval);
+            }
+        }
+        if let Some(otlp) = &settings.otlp {
+            running.extend(start.otlp(otlp)?);
         }
         drop(start);
         Ok(Self { running, closing, ended })
@@ -101,7 +110,36 @@ impl Exporters {
 }
 
 impl Start<'_> {
+    fn otlp(&self, otlp: &OtlpSettings) -> Result<Vec<Running>, StartError> {
+        let mut running = Vec::new();
+        if let Some(traces) = &otlp.traces {
+            running.push(self.exporter(Otlp::traces(otlp, traces), &traces.spool)?);
+        }
+        if let Some(logs) = &otlp.logs {
+            running.push(self.exporter(Otlp::logs(otlp, logs), &logs.spool)?);
+        }
+        if let Some(settings) = &otlp.metrics {
+            let (measuring, pushing) = metrics::metrics(otlp, settings, self.metrics);
+            let (measuring, task) = self.task(measuring, &metrics::spool())?;
+            let ended = self.ended.clone();
+            lifecycle::spawn("metrics", async move {
+                let _ended = ended;
+                pushing.run(task).await;
+            });
+            running.push(measuring);
+        }
+        Ok(running)
+    }
+
     fn exporter<E: Exporter>(&self, exporter: E, settings: &SpoolSettings) -> Result<Running, StartError> {
+        self.task(exporter, settings).map(|(running, _)| running)
+    }
+
+    fn task<E: Exporter>(
+        &self,
+        exporter: E,
+        settings: &SpoolSettings,
+    ) -> Result<(Running, JoinHandle<()>), StartError> {
         let name = exporter.name();
         let counts = self.metrics.exporter(name);
         let spool = Spool::open(name, settings, self.key, Arc::clone(&counts))
@@ -109,12 +147,22 @@ impl Start<'_> {
         let spool = Arc::new(spool);
         let runner = Runner::new(exporter, Arc::clone(&spool), self.closing.clone());
         let ended = self.ended.clone();
-        lifecycle::spawn(name, async move {
+        let task = lifecycle::spawn(name, async move {
             let _ended = ended;
             runner.run().await;
         });
         lifecycle::spawn("spool", upkeep(Arc::clone(&spool), self.closing.clone()));
-        Ok(Running { name, spool, mode: settings.mode, counts })
+        Ok((Running { name, spool, mode: settings.mode, counts }, task))
+    }
+
+    /// Sends the gateway's metrics to Application Insights, too.
+    fn meter(&self, settings: &InsightsSettings, interval: Duration) {
+        let meter = Meter::new(settings, Arc::clone(self.metrics));
+        let (closing, ended) = (self.closing.clone(), self.ended.clone());
+        lifecycle::spawn("metrics", async move {
+            let _ended = ended;
+            meter.run(interval, closing).await;
+        });
     }
 }
 

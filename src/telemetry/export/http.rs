@@ -1,22 +1,24 @@
 //! One POST at a time to a collector, over a connection that stays open in between.
 
 use std::fmt;
+use std::future::Future;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use url::{Host, Position, Url};
 
 use crate::lifecycle;
-use crate::tls::{ClientTls, ClientTlsSource, client_config};
+use crate::tls::{ClientAlpn, ClientTls, ClientTlsSource, client_config};
 
 /// Look-up, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer: a line per refused item.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// Longest piece of an answer that the log repeats, in characters.
+pub(super) const MAX_ECHO: usize = 200;
 
 /// The client.
 pub(super) struct HttpClient {
@@ -37,14 +41,31 @@ pub(super) struct HttpClient {
 struct Connection {
     /// Scheme, host and port.
     origin: String,
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
+    /// Ends with it, so that a dead peer leaves no task behind.
+    _driver: Driver,
 }
+
+/// Hands requests to the connection, in the protocol that the client was made for.
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// The task that moves a connection's bytes, as long as this lives.
+struct Driver(JoinHandle<()>);
+
+/// Runs what hyper's HTTP/2 client wants to be run beside the connection.
+#[derive(Clone)]
+struct Streams;
 
 /// The whole of an answer.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What came behind the body.
+    pub trailers: HeaderMap,
 }
 
 /// Why there is no answer, in words for the log.
@@ -64,9 +85,13 @@ impl HttpClient {
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Answer, HttpError> {
-        let mut request = Request::post(&url[Position::BeforePath..Position::AfterQuery])
-            .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort])
-            .header(header::USER_AGENT, concat!("scoregate/", env!("CARGO_PKG_VERSION")));
+        let request = match self.trust.alpn {
+            ClientAlpn::Http1 => Request::post(&url[Position::BeforePath..Position::AfterQuery])
+                .header(header::HOST, &url[Position::BeforeHost..Position::AfterPort]),
+            ClientAlpn::Http2 => Request::post(&url[..Position::AfterQuery]),
+        };
+        let mut request =
+            request.header(header::USER_AGENT, concat!("scoregate/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -89,13 +114,14 @@ impl HttpClient {
         {
             return Ok(open);
         }
-        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(url)).await.unwrap_or_else(|_| {
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(url));
+        let (sender, driver) = connecting.await.unwrap_or_else(|_| {
             Err(HttpError(format!("no connection within {} seconds", CONNECT_TIMEOUT.as_secs())))
         })?;
-        Ok(Connection { origin: origin.to_owned(), sender })
+        Ok(Connection { origin: origin.to_owned(), sender, _driver: driver })
     }
 
-    async fn connect(&mut self, url: &Url) -> Result<SendRequest<Full<Bytes>>, HttpError> {
+    async fn connect(&mut self, url: &Url) -> Result<(Sender, Driver), HttpError> {
         let tls = match url.scheme() {
             "https" => Some(self.tls().await?),
             _ => None,
@@ -110,14 +136,14 @@ impl HttpClient {
         let tcp = tcp.map_err(because("connecting failed"))?;
         tcp.set_nodelay(true).map_err(because("connecting failed"))?;
         match tls {
-            None => open(tcp).await,
+            None => open(tcp, self.trust.alpn).await,
             Some(tls) => {
                 let connect = TlsConnector::from(tls.config).connect(server_name(url)?, tcp);
                 let stream = connect.await.map_err(because("TLS handshake failed"));
                 if stream.is_err() {
                     self.tls = None;
                 }
-                open(stream?).await
+                open(stream?, self.trust.alpn).await
             }
         }
     }
@@ -144,30 +170,86 @@ fn server_name(url: &Url) -> Result<ServerName<'static>, HttpError> {
     }
 }
 
-async fn open<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, HttpError>
+async fn open<S>(stream: S, protocol: ClientAlpn) -> Result<(Sender, Driver), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(because("the connection failed"))?;
-    lifecycle::spawn("exporter connection", async move {
-        // Whoever waits for the answer is told the same error.
-        let _ = connection.await;
-    });
-    Ok(sender)
+    let failed = because("the connection failed");
+    match protocol {
+        ClientAlpn::Http1 => {
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+            Ok((Sender::Http1(sender), Driver::of(connection)))
+        }
+        ClientAlpn::Http2 => {
+            let (sender, connection) =
+                http2::handshake(Streams, TokioIo::new(stream)).await.map_err(failed)?;
+            Ok((Sender::Http2(sender), Driver::of(connection)))
+        }
+    }
 }
 
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer, HttpError> {
-    let response = sender.send_request(request).await.map_err(because("the exchange failed"))?;
-    let (head, body) = response.into_parts();
+impl Sender {
+    async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
+    }
+}
+
+impl Driver {
+    fn of(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
+        Self(lifecycle::spawn("exporter connection", async move {
+            // Whoever waits for the answer is told the same error.
+            let _ = connection.await;
+        }))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        lifecycle::spawn("exporter stream", stream);
+    }
+}
+
+async fn exchange(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+    let response = match sender {
+        Sender::Http1(sender) => sender.send_request(request).await,
+        Sender::Http2(sender) => sender.send_request(request).await,
+    };
+    let (head, body) = response.map_err(because("the exchange failed"))?.into_parts();
     let body = Limited::new(body, MAX_ANSWER)
         .collect()
         .await
         .map_err(|error| HttpError(format!("reading the answer failed: {error}")))?;
-    Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes(), trailers })
+}
+
+impl Answer {
+    /// `Retry-After` in both of its forms (RFC 9110, section 10.2.3).
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        retry_after(&self.headers, SystemTime::now())
+    }
+}
+
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()),
+    }
+}
+
+/// What of an answer's text the log may repeat.
+pub(super) fn echo(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect()
 }
 
 fn because<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> HttpError {
@@ -177,5 +259,27 @@ fn because<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> HttpError {
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
+        for (value, expected) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("Tue, 24 Nov 2026 10:00:09 GMT", Some(9)),
+            ("Tue, 24 Nov 2026 09:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
+            assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{value}");
+        }
     }
 }

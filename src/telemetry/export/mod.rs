@@ -6,6 +6,7 @@ mod exporter;
 mod exporters;
 mod http;
 pub(super) mod insights;
+pub(super) mod otlp;
 mod output;
 mod queue;
 mod runner;
@@ -57,5 +58,14 @@ impl Writer {
         self.spools.iter().for_each(|spool| spool.append(EntryKind::Record, batch.lines()));
         self.counts.written(written);
         self.counts.dropped(batch.records() - written);
+    }
+}
+
+/// Which gateway of several sends.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "unknown".to_owned(),
+        name => name.to_owned(),
     }
 }

@@ -8,12 +8,12 @@ mod gateway;
 mod health;
 mod listener;
 mod management;
+mod otlp;
 mod rate;
 mod retry;
 mod service;
 mod split;
 mod telemetry;
-mod unbuilt;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,6 +30,7 @@ pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersi
 pub(super) use management::{
     RawAddressPolicy, RawIssuer, RawManagement, RawStore, RawStoreKind, RawUriTemplates, RawWrappingKey,
 };
+pub(super) use otlp::{RawCompression, RawOtlp, RawOtlpProtocol, RawSampling};
 pub(super) use rate::RawRate;
 pub(super) use retry::RawRetry;
 pub(super) use service::{

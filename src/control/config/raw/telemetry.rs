@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
-use super::RawSecret;
-use super::unbuilt::RawOtlp;
+use super::{RawOtlp, RawSecret};
 
 /// Records of calls and where they go; without this section no records are written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +26,7 @@ pub(in super::super) struct RawTelemetry {
     /// Azure Application Insights. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_insights: Option<At<RawApplicationInsights>>,
-    /// An OpenTelemetry collector. No effect in this version.
+    /// OpenTelemetry. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,
 }
@@ -176,7 +175,25 @@ pub(in super::super) struct RawApplicationInsights {
     /// and again after a handshake that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<At<String>>,
+    /// Sends the gateway's own metrics as well. Absent: records only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<At<RawInsightsMetrics>>,
     /// Its spool, where it differs from `telemetry.spool`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<At<RawOwnSpool>>,
+}
+
+/// The gateway's own metrics as metric telemetry.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "InsightsMetrics")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawInsightsMetrics {
+    /// Time between two sendings, 10s to 1h.
+    pub interval: At<RawDuration>,
+}
+
+impl Default for RawInsightsMetrics {
+    fn default() -> Self {
+        Self { interval: At::default_value(RawDuration::secs(60)) }
+    }
 }

@@ -9,6 +9,7 @@ mod gateway;
 mod health;
 mod listener;
 mod management;
+mod otlp;
 mod paths;
 mod rate;
 mod retry;
@@ -43,7 +44,6 @@ impl Resolver<'_> {
         self.distinct_addresses(raw);
         let tokens = raw.tokens.as_ref().and_then(|tokens| self.tokens(tokens));
         let services = self.services(raw, root, tokens.as_ref());
-        self.unbuilt(raw);
         Config {
             workspace: self.workspace(&raw.workspace),
             public_url: raw.public_url.as_ref().and_then(|url| self.public_url(url)),

@@ -13,6 +13,7 @@ use super::super::raw::{
 use super::super::secret::Purpose;
 use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
+use crate::telemetry::trace::Tracing;
 use crate::telemetry::{
     Activity, ConnectionString, InsightsSettings, MaskedNames, Privacy, SpoolEncryption, SpoolMode,
     SpoolSettings, TelemetrySettings, WriteOrder,
@@ -23,6 +24,8 @@ use crate::tls::{self, ClientTlsSource};
 const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
 /// Bounds of the time that records wait.
 const SPOOL_AGES: RangeInclusive<RawDuration> = RawDuration::secs(60)..=RawDuration::secs(30 * 24 * 3600);
+/// Bounds of the time between two sendings of metrics: each series is an item, and ingestion is paid by its volume.
+const METRICS_INTERVALS: RangeInclusive<RawDuration> = RawDuration::secs(10)..=RawDuration::secs(3600);
 /// Hours of an outage at a few hundred calls per second.
 const DEFAULT_DISK: u64 = 256 << 20;
 const DEFAULT_MEMORY: u64 = 32 << 20;
@@ -32,6 +35,7 @@ impl Resolver<'_> {
         let raw = &all.telemetry;
         self.encryption_has_a_store(all);
         let file = raw.records.file.as_ref();
+        let otlp = self.otlp(raw);
         let order = match raw.records.write_ahead.value {
             true => WriteOrder::Ahead,
             false => WriteOrder::Behind,
@@ -52,7 +56,11 @@ impl Resolver<'_> {
             record_stdout: raw.records.stdout.value,
             record_order: order,
             insights: self.insights(raw),
-            tracing: None,
+            tracing: otlp.as_ref().and_then(|otlp| otlp.traces.as_ref()).map(|traces| {
+                let ratio = traces.sampling.ratio;
+                Tracing { ratio }
+            }),
+            otlp,
             activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
         }
     }
@@ -63,9 +71,13 @@ impl Resolver<'_> {
         if store && raw.management.is_some() {
             return;
         }
-        let own = raw.telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref());
-        let own = own.and_then(|spool| spool.encryption.as_ref());
-        for field in [Some(&raw.telemetry.spool.encryption), own].into_iter().flatten() {
+        let telemetry = &raw.telemetry;
+        let own = [
+            telemetry.application_insights.as_ref().and_then(|section| section.spool.as_ref()),
+            telemetry.otlp.as_ref().and_then(|section| section.spool.as_ref()),
+        ];
+        let own = own.into_iter().flatten().filter_map(|spool| spool.encryption.as_ref());
+        for field in std::iter::once(&telemetry.spool.encryption).chain(own) {
             if matches!(field.value, RawSpoolEncryption::Store) {
                 self.report.error(
                     field.at,
@@ -91,6 +103,8 @@ impl Resolver<'_> {
         let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
         let section = section?;
         let ca = section.ca.as_ref().and_then(|ca| self.collector_ca(ca));
+        let metrics = section.metrics.as_ref();
+        let metrics_interval = metrics.map(|metrics| self.duration(&metrics.interval, METRICS_INTERVALS));
         let connection = self.connection(section)?;
         if connection.is_plain() {
             self.report.warning(
@@ -98,7 +112,7 @@ impl Resolver<'_> {
                 "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
             );
         }
-        Some(InsightsSettings { connection, ca, spool })
+        Some(InsightsSettings { connection, ca, metrics_interval, spool })
     }
 
     fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {
@@ -122,7 +136,7 @@ impl Resolver<'_> {
     }
 
     /// The bundle that an exporter trusts. It is not kept: authorities are replaced while the gateway runs.
-    fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
+    pub(super) fn collector_ca(&mut self, raw: &At<String>) -> Option<PathBuf> {
         let ca = Some(self.files.locate(raw));
         match tls::client_config(&ClientTlsSource { ca: ca.clone(), ..ClientTlsSource::default() }) {
             Ok(_) => ca,
@@ -134,7 +148,7 @@ impl Resolver<'_> {
     }
 
     /// The spool of an exporter: its own fields before the shared ones.
-    fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
+    pub(super) fn spool(&mut self, shared: &RawSpool, own: Option<&At<RawOwnSpool>>) -> SpoolSettings {
         let own = own.map_or_else(RawOwnSpool::default, |own| own.value.clone());
         let path = own.path.as_ref().unwrap_or(&shared.path);
         self.text(path);

@@ -2,19 +2,10 @@
 
 use super::super::decode::At;
 use super::super::document::PlaceId;
-use super::super::raw::{Raw, RawSecret};
+use super::super::raw::RawSecret;
 use super::Resolver;
 
 impl Resolver<'_> {
-    pub(super) fn unbuilt(&mut self, raw: &Raw) {
-        if let Some(otlp) = &raw.telemetry.otlp {
-            if let Some(field) = self.required(otlp.at, "endpoint", &otlp.endpoint) {
-                self.url(field);
-            }
-            self.no_effect(otlp.at);
-        }
-    }
-
     pub(super) fn no_effect(&mut self, at: PlaceId) {
         self.report.warning(at, "has no effect in this version of scoregate");
     }

@@ -1,15 +1,9 @@
 //! What an answer of the ingestion endpoint means for the items (Azure Monitor exporters' rules).
 
-use std::time::{Duration, SystemTime};
-
-use http::{HeaderMap, header};
 use serde::Deserialize;
 
 use super::super::exporter::{Again, Fate, Outcome};
-use super::super::http::Answer;
-
-/// Longest piece of an answer that the log repeats, in characters.
-const MAX_ECHO: usize = 200;
+use super::super::http::{Answer, echo};
 
 /// The answer's body; all of it may be missing.
 #[derive(Default, Deserialize)]
@@ -65,7 +59,7 @@ fn partly(answer: &Answer, items: usize) -> Outcome {
 }
 
 fn again(answer: &Answer) -> Again {
-    Again { cause: cause(answer), after: retry_after(&answer.headers, SystemTime::now()) }
+    Again { cause: cause(answer), after: answer.retry_after() }
 }
 
 fn cause(answer: &Answer) -> String {
@@ -73,27 +67,16 @@ fn cause(answer: &Answer) -> String {
     format!("status {}: {}", answer.status.as_u16(), echo(&body))
 }
 
-fn echo(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_ECHO).collect()
-}
-
-/// `Retry-After` in both of its forms (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Some(httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::super::http::MAX_ECHO;
     use super::*;
-    use http::{HeaderValue, StatusCode};
+    use http::{HeaderMap, StatusCode};
 
     fn answer(status: u16, body: &str) -> Answer {
         let body = body.to_owned().into();
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body }
+        let (headers, trailers) = (HeaderMap::new(), HeaderMap::new());
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body, trailers }
     }
 
     #[test]
@@ -118,23 +101,6 @@ mod tests {
         assert_eq!(fates, [Fate::Delivered, Fate::Again, Fate::Delivered, Fate::Dropped]);
         assert_eq!(again, Again { cause: "status 500: later".to_owned(), after: None });
         assert!(matches!(outcome(&answer(206, "no JSON"), 4), Outcome::Later(_)));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
-        for (value, expected) in [
-            ("7", Some(7)),
-            (" 7 ", Some(7)),
-            ("Tue, 24 Nov 2026 10:00:09 GMT", Some(9)),
-            ("Tue, 24 Nov 2026 09:00:00 GMT", Some(0)),
-            ("soon", None),
-            ("-1", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
-            assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{value}");
-        }
     }
 
     #[test]
