@@ -29,7 +29,8 @@ pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use metrics::{InFlight, InTunnel, Metrics, ServiceMetrics};
 pub use settings::{
-    Activity, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings, TelemetrySettings, WriteOrder,
+    Activity, InsightsSettings, Privacy, SpoolEncryption, SpoolMode, SpoolSettings, TelemetrySettings,
+    WriteOrder,
 };
 pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
