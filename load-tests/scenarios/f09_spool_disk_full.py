@@ -6,7 +6,6 @@ gets what is left, each record once, so that in the end sent + spooled + dropped
 
 import asyncio
 import json
-from dataclasses import replace
 
 from measure import exporting
 from measure.faults import Row, outcomes
@@ -31,9 +30,7 @@ def measure(stage):
             yield not_played(TITLE)
             return
         with exporting.Collector(stage.bench) as collector:
-            setup = replace(collector.setup(TITLE), settings={
-                "TELEMETRY": f"spool: {{ path: {disk.path}/spool, size: {SPOOL_SIZE} }}\n  "
-                             f"application_insights: {{ connection_string: {{ file: {collector.secret} }} }}"})
+            setup = collector.setup(TITLE, f"path: {disk.path}/spool, size: {SPOOL_SIZE}")
             yield from stage.rows([setup], lambda run: play(run, collector, seconds), judge)
 
 

@@ -34,6 +34,8 @@ pub(super) struct Exchange {
     /// What the answer's head carries whoever makes it.
     pub answer: AnswerFacts,
     progress: Progress,
+    /// The record is written: what happens yet is not in it.
+    is_recorded: bool,
     worker: Rc<Worker>,
     started: Instant,
     /// While an attempt is under way.
@@ -61,8 +63,6 @@ enum Progress {
     Answering,
     /// Nothing more to come; reason and status stand.
     Done,
-    /// The record is written: what happens yet is not in it.
-    Recorded,
 }
 
 /// The service that the call found, in the snapshot that the call began with.
@@ -175,6 +175,7 @@ impl Exchange {
                 methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
+            is_recorded: false,
             worker: Rc::clone(worker),
             started: Instant::now(),
             attempt_began: None,
@@ -342,7 +343,7 @@ impl Exchange {
 
     /// The answer broke off.
     pub fn break_off(&mut self, error: &Error) {
-        if matches!(self.progress, Progress::Waiting | Progress::Answering) {
+        if self.progress != Progress::Done {
             self.set_reason(error.reason());
             self.progress = Progress::Done;
         }
@@ -350,9 +351,7 @@ impl Exchange {
 
     /// What was handed over did not get through after all.
     pub fn reopen(&mut self) {
-        if self.progress != Progress::Recorded {
-            self.progress = Progress::Answering;
-        }
+        self.progress = Progress::Answering;
     }
 
     /// The next bytes for the client are the last ones of the answer. Where records are written ahead, this one is written
@@ -361,10 +360,9 @@ impl Exchange {
         if !self.worker.records.is_ahead() {
             return false;
         }
-        if self.progress != Progress::Recorded {
+        if !self.is_recorded {
             self.complete();
             self.leave_record();
-            self.progress = Progress::Recorded;
         }
         true
     }
@@ -400,6 +398,7 @@ impl Exchange {
     }
 
     fn leave_record(&mut self) {
+        self.is_recorded = true;
         self.settle();
         match self.service() {
             Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
@@ -418,7 +417,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.progress != Progress::Recorded {
+        if !self.is_recorded {
             self.leave_record();
         }
     }

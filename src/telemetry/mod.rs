@@ -79,7 +79,7 @@ impl Telemetry {
     pub fn start(
         settings: &TelemetrySettings,
         key: Option<&SpoolKey>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let outputs = outputs(settings)?;
         let exporters = Exporters::start(settings, key, metrics)?;

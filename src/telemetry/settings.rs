@@ -73,6 +73,8 @@ pub struct InsightsSettings {
     pub connection: ConnectionString,
     /// PEM bundle of the authorities that the collector's certificate is of, in place of the system's.
     pub ca: Option<PathBuf>,
+    /// How often the gateway's metrics are sent as well; `None`: never.
+    pub metrics_interval: Option<Duration>,
     /// Where records wait.
     pub spool: SpoolSettings,
 }

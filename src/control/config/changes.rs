@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
@@ -70,6 +71,11 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
         ca.as_ref().map_or_else(|| "the system's".to_owned(), |ca| ca.display().to_string())
     };
     changes.compare(&format!("{field}.ca"), &bundle(&before.ca), &bundle(&after.ca));
+    let interval = |interval: Option<Duration>| {
+        interval.map_or_else(|| "none".to_owned(), |interval| format!("{}s", interval.as_secs()))
+    };
+    let (old_interval, new_interval) = (interval(before.metrics_interval), interval(after.metrics_interval));
+    changes.compare(&format!("{field}.metrics.interval"), &old_interval, &new_interval);
     spool(field, &before.spool, &after.spool, changes);
 }
 
@@ -95,7 +101,7 @@ fn management(old: &Config, new: &Config, changes: &mut Changes) {
     changes.note("management.bootstrap_token", &token(before), &token(after));
     changes.note("management.issuers", &before.issuers, &after.issuers);
     changes.note("management.address_policy", &before.address_policy, &after.address_policy);
-    let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
+    let seconds = |duration: Duration| format!("{}s", duration.as_secs());
     let (old_time, new_time) = (seconds(before.activity_retention), seconds(after.activity_retention));
     changes.compare("management.activity_retention", &old_time, &new_time);
     let (old_time, new_time) = (seconds(before.token_lifetime), seconds(after.token_lifetime));
@@ -209,12 +215,13 @@ mod tests {
         let listener = "listeners: [{name: one, address: 127.0.0.1:1, plaintext: true}]\n";
         let old = config(&format!("{listener}telemetry: {{application_insights: {{}}}}\n"));
         let new = config(&format!(
-            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, spool: {{mode: memory}}}}}}\n"
+            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, metrics: {{}}, spool: {{mode: memory}}}}}}\n"
         ));
         assert_eq!(
             needs_restart(&old, &new),
             [
                 "telemetry.application_insights.connection_string changed: restart to apply",
+                "telemetry.application_insights.metrics.interval changed from none to 60s: restart to apply",
                 "telemetry.application_insights.spool.path changed from /spool to /s: restart to apply",
                 "telemetry.application_insights.spool.mode changed from write_behind to memory: restart to apply",
                 "telemetry.application_insights.spool.size changed from 268435456 to 33554432: restart to apply",

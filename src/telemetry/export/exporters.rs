@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::exporter::Exporter;
-use super::insights::Insights;
+use super::insights::{Insights, Meter};
 use super::runner::Runner;
 use crate::lifecycle;
 use crate::telemetry::spool::{ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
-use crate::telemetry::{Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
+use crate::telemetry::{InsightsSettings, Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
 
 /// The running exporters.
 pub(in crate::telemetry) struct Exporters {
@@ -31,7 +31,7 @@ struct Running {
 
 /// What every task of an exporter gets.
 struct Start<'a> {
-    metrics: &'a Metrics,
+    metrics: &'a Arc<Metrics>,
     key: Option<&'a SpoolKey>,
     closing: watch::Receiver<bool>,
     ended: Sender<()>,
@@ -46,7 +46,7 @@ impl Exporters {
     pub(in crate::telemetry) fn start(
         settings: &TelemetrySettings,
         key: Option<&SpoolKey>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let closing = watch::Sender::new(false);
         let (ending, ended) = channel();
@@ -54,6 +54,9 @@ impl Exporters {
         let mut running = Vec::new();
         if let Some(insights) = &settings.insights {
             running.push(start.exporter(Insights::new(insights), &insights.spool)?);
+            if let Some(interval) = insights.metrics_interval {
+                start.meter(insights, interval);
+            }
         }
         drop(start);
         Ok(Self { running, closing, ended })
@@ -115,6 +118,16 @@ impl Start<'_> {
         });
         lifecycle::spawn("spool", upkeep(Arc::clone(&spool), self.closing.clone()));
         Ok(Running { name, spool, mode: settings.mode, counts })
+    }
+
+    /// Sends the gateway's metrics to Application Insights, too.
+    fn meter(&self, settings: &InsightsSettings, interval: Duration) {
+        let meter = Meter::new(settings, Arc::clone(self.metrics));
+        let (closing, ended) = (self.closing.clone(), self.ended.clone());
+        lifecycle::spawn("metrics", async move {
+            let _ended = ended;
+            meter.run(interval, closing).await;
+        });
     }
 }
 

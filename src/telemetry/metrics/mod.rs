@@ -248,7 +248,8 @@ impl Metrics {
         text
     }
 
-    fn families(&self) -> Vec<MetricFamily> {
+    /// All metrics as they are now.
+    pub(in crate::telemetry) fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.registry.gather();
         families.extend(process::families());
         families

@@ -176,7 +176,25 @@ pub(in super::super) struct RawApplicationInsights {
     /// and again after a handshake that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<At<String>>,
+    /// Sends the gateway's own metrics as well. Absent: records only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<At<RawInsightsMetrics>>,
     /// Its spool, where it differs from `telemetry.spool`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<At<RawOwnSpool>>,
+}
+
+/// The gateway's own metrics as metric telemetry.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "InsightsMetrics")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawInsightsMetrics {
+    /// Time between two sendings, 10s to 1h.
+    pub interval: At<RawDuration>,
+}
+
+impl Default for RawInsightsMetrics {
+    fn default() -> Self {
+        Self { interval: At::default_value(RawDuration::secs(60)) }
+    }
 }
