@@ -21,6 +21,7 @@ use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
 use crate::wire::deadline::Deadline;
 
+use super::collect::Collecting;
 use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
@@ -51,6 +52,8 @@ pub(super) struct Exchange {
     answer_end: Option<Box<Deadline>>,
     /// Only for services of the OpenAI profile.
     usage: Option<Box<UsageWatch>>,
+    /// Only for calls whose input or output is collected.
+    pub collecting: Option<Box<Collecting>>,
     held: Held,
 }
 
@@ -186,6 +189,7 @@ impl Exchange {
             validity: None,
             answer_end: None,
             usage: None,
+            collecting: None,
             held: Held::default(),
         })
     }
@@ -218,9 +222,12 @@ impl Exchange {
         }
     }
 
-    /// The answer is the gateway's own: nobody's credential ends it.
+    /// The answer is the gateway's own: nobody's credential ends it, and it is no output of a model.
     pub fn hold_to_nothing(&mut self) {
         self.validity = None;
+        if let Some(collecting) = &mut self.collecting {
+            collecting.has_no_output();
+        }
     }
 
     /// Whether what let the caller in is still good, where that matters.
@@ -271,6 +278,9 @@ impl Exchange {
         self.record.response_bytes += piece.len() as u64;
         if let Some(usage) = &mut self.usage {
             usage.see(piece);
+        }
+        if let Some(collecting) = &mut self.collecting {
+            collecting.see_output(piece);
         }
     }
 
@@ -419,6 +429,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.is_recorded {
             self.leave_record();
+        }
+        if let Some(collecting) = self.collecting.take() {
+            collecting.finish(&self.record);
         }
     }
 }
