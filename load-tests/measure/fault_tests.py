@@ -1,6 +1,8 @@
 """Tests of what decides about a fault: `python3 -m unittest measure.fault_tests` in load-tests/."""
 
+import gzip
 import http.client
+import json
 import os
 import socket
 import sys
@@ -12,7 +14,7 @@ from types import SimpleNamespace
 
 from scenarios import f05_cut, f06_errors
 
-from . import faults, open_loop, processes, small_disk
+from . import exporting, faults, open_loop, processes, small_disk
 from .descriptors import Descriptors
 from .replica import ANNOUNCED, PASSED
 
@@ -122,6 +124,38 @@ class Replica(unittest.TestCase):
             time.sleep(0.01)
 
 
+class Collector(unittest.TestCase):
+    """It takes and refuses what it says that it does."""
+
+    def setUp(self):
+        folder = Path(self.enterContext(TemporaryDirectory()))
+        self.collector = self.enterContext(exporting.Collector(SimpleNamespace(folder=folder, load_cpu=0)))
+
+    def post(self, *ids):
+        batch = [{"data": {"baseData": {"id": it}}} for it in ids]
+        connection = http.client.HTTPConnection("127.0.0.1", self.collector.port, timeout=10)
+        self.addCleanup(connection.close)
+        connection.request("POST", "/v2.1/track", body=gzip.compress(json.dumps(batch).encode()))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["errors"]
+
+    def test_of_a_batch_each_item_gets_its_own_status(self):
+        self.collector.order(status=206, items=[200, 500, 400])
+        self.assertEqual(self.post("a", "b", "c"), (206, [{"index": 1, "statusCode": 500}, {"index": 2, "statusCode": 400}]))
+        self.collector.order(status=429, retry_after=7)
+        self.assertEqual(self.post("b")[0], 429)
+        self.collector.order()
+        self.assertEqual(self.post("b", "a"), (200, []))
+        self.assertEqual(self.collector.ids(), {"taken": {"a": 2, "b": 1}, "refused": {"c": 1}, "batches": 3})
+
+    def test_dead_it_takes_nothing_and_it_comes_back_on_its_port(self):
+        self.collector.order(dead=True)
+        self.assertRaises(ConnectionError, self.post, "a")
+        self.collector.order()
+        self.assertEqual(self.post("a"), (200, []))
+        self.assertEqual(self.collector.ids()["taken"], {"a": 1})
+
+
 class OpenDescriptors(unittest.TestCase):
     def test_connections_to_replicas_are_told_from_others(self):
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -183,6 +217,19 @@ class Verdicts(unittest.TestCase):
     def test_only_scoregate_is_held_to_the_targets(self):
         self.assertIs(faults.Setup("x").verdict(False), False)
         self.assertIsNone(faults.Setup("x", "nginx").verdict(False))
+
+    def test_the_books_of_an_exporter_are_read_from_a_page(self):
+        name = "scoregate_exporter"
+        page = (f'{name}_accepted_total{{exporter="application_insights"}} 9\n{name}_spooled{{exporter="application_insights"}} 2\n'
+                f'{name}_records_total{{exporter="application_insights",outcome="delivered"}} 6\n'
+                f'{name}_records_total{{exporter="application_insights",outcome="dropped"}} 1\n')
+        self.assertEqual(exporting.read_books(page), {"accepted": 9, "spooled": 2, "delivered": 6, "dropped": 1})
+
+    def test_one_spoilt_window_does_not_move_the_usual_p99(self):
+        size = round(exporting.RATE * exporting.WINDOW_SECONDS)
+        calls = [SimpleNamespace(seconds=9.0 if size <= n < size + 50 else 0.02) for n in range(3 * size)]
+        self.assertEqual(exporting.usual_p99(calls), 0.02)
+        self.assertEqual(exporting.usual_p99(calls[:10]), 0.02)
 
     def test_percentiles_are_of_the_calls(self):
         calls = [SimpleNamespace(seconds=n / 100) for n in range(100)]

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class Setup:
     replicas: int = 2
     # How the replicas behave at the start, see `replica.Mode`.
     mode: dict = field(default_factory=dict)
+    # Ports of other servers that the gateway may keep a connection to, as to a replica.
+    others: tuple = ()
 
     def verdict(self, met):
         """Only scoregate is held to the targets."""
@@ -90,18 +92,25 @@ class Stage:
     def quick(self):
         return self.options.quick
 
-    def rows(self, setups, act, judge):
-        """Plays each setup whose gateway was asked for; `judge` makes a row of it. One that cannot be played is a miss."""
+    def rows(self, setups, act, judge, play=None):
+        """Plays each setup whose gateway was asked for; `judge` makes a row of it. One that cannot be played is a miss. `play`
+        stands in for that of this stage."""
         for setup in setups:
             if setup.gateway not in self.options.only:
                 continue
             try:
-                yield judge(setup, self.play(setup, act))
+                yield judge(setup, (play or self.play)(setup, act))
             except Failure as failure:
                 yield Row(setup.title, setup.gateway, "", "could not be played: " + " ".join(str(failure).split()), False)
 
     def play(self, setup, act):
         """Starts everything afresh, lets `act`, a coroutine that gets a `Run`, go on, and looks at the books."""
+        with self.started(setup) as run:
+            return asyncio.run(self.perform(setup, run, act))
+
+    @contextmanager
+    def started(self, setup):
+        """A fresh gateway with fresh replicas."""
         ports = tuple(free_port() for _ in range(setup.replicas))
         bench = replace(self.bench, replica_ports=ports, settings=setup.settings)
         with ExitStack() as stack:
@@ -109,9 +118,9 @@ class Stage:
             for replica in replicas:
                 replica.order(**setup.mode)
             running = stack.enter_context(bench.gateway(gateways.ALL[setup.gateway]))
-            return asyncio.run(self.perform(bench, setup, Run(bench, running, replicas), act))
+            yield Run(bench, running, replicas, setup.others)
 
-    async def perform(self, bench, setup, run, act):
+    async def perform(self, setup, run, act):
         warm = await run.callers.burst(WARM_UP_CALLS)
         if wrong := [it for it in warm if not it.ok]:
             raise Failure(f"{setup.gateway}, {setup.title}: warm-up: {wrong[0].status} {wrong[0].fault}")
@@ -132,9 +141,11 @@ class Stage:
 class Run:
     """One gateway with its replicas and callers, during one play."""
 
-    def __init__(self, bench, running, replicas):
+    def __init__(self, bench, running, replicas, others=()):
+        self.bench = bench
         self.running = running
         self.replicas = replicas
+        self.servers = {*(it.port for it in replicas), *others}
         body = bench.folder / "body.json"
         body.write_bytes(b'{"data": [[5.9, 3.0, 4.2, 1.5]], "pad": "' + b" " * (BODY_BYTES - 43) + b'"}')
         target = Target(running.port, bench.score_path, bench.keys[0], body, bench.certificate)
@@ -144,7 +155,7 @@ class Run:
         self.dropped = 0
 
     def descriptors(self):
-        return Descriptors.of(self.running.process.pids(), {it.port for it in self.replicas})
+        return Descriptors.of(self.running.process.pids(), self.servers)
 
     async def at_rest(self, before):
         """The descriptors once those of the callers are gone, or after a while all the same."""

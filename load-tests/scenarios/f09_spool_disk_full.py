@@ -8,7 +8,7 @@ import asyncio
 import json
 
 from measure import exporting
-from measure.faults import Row, Setup, outcomes
+from measure.faults import Row, outcomes
 from measure.small_disk import not_played, small_disk
 
 # A record takes some 700 bytes of the spool.
@@ -30,14 +30,12 @@ def measure(stage):
             yield not_played(TITLE)
             return
         with exporting.Collector(stage.bench) as collector:
-            setup = Setup(TITLE, settings={
-                "TELEMETRY": f"spool: {{ path: {disk.path}/spool, size: {SPOOL_SIZE} }}\n  "
-                             f"application_insights: {{ connection_string: {{ file: {collector.secret} }} }}"})
-            collector.order(dead=True)
+            setup = collector.setup(TITLE, f"path: {disk.path}/spool, size: {SPOOL_SIZE}")
             yield from stage.rows([setup], lambda run: play(run, collector, seconds), judge)
 
 
 async def play(run, collector, seconds):
+    await asyncio.to_thread(collector.order, dead=True)
     async with exporting.Watch(run) as watch:
         calls = await run.callers.steady(RATE, seconds)
         full = watch.books[-1][1]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::lifecycle::{Phase, PhaseReceiver};
 use crate::management::Operations;
 use crate::management::operations::EventOutlet;
 use crate::telemetry::{EventSpool, Privacy};
@@ -40,11 +41,19 @@ impl Events {
         each.collect::<Result<(), _>>().map_err(|refusal| refusal.to_string())
     }
 
-    /// Hands out each event as it is logged. The last ones are left to [`hand_out`](Self::hand_out) at the end.
-    pub async fn follow(self, operations: Arc<Operations>) {
+    /// Hands out each event as it is logged, until the drain begins. The last ones are left to
+    /// [`hand_out`](Self::hand_out) at the end.
+    pub async fn follow(self, operations: Arc<Operations>, mut phases: PhaseReceiver) {
         if self.outlets.is_empty() {
             return;
         }
+        tokio::select! {
+            () = self.hand_out_each(operations) => {}
+            _ = phases.wait_for(|phase| *phase >= Phase::Draining) => {}
+        }
+    }
+
+    async fn hand_out_each(&self, operations: Arc<Operations>) {
         let mut told = String::new();
         loop {
             let (events, asked) = (self.clone(), Arc::clone(&operations));

@@ -122,7 +122,7 @@ impl ManagementPlane {
         let router = management::routes(Arc::clone(&operations));
         lifecycle::spawn("history", keep_history(history, Arc::clone(&metrics), published));
         lifecycle::spawn("store", watch_store(Arc::clone(&operations), health, metrics, phases.clone()));
-        lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations)));
+        lifecycle::spawn("activity", events.clone().follow(Arc::clone(&operations), phases.clone()));
         let port = lifecycle::spawn("management", Server { router, tls, phases }.serve(listener));
         Serving { operations, port, events }
     }
@@ -196,6 +196,7 @@ fn told(
         credentials,
         history: Arc::default(),
         records: config.telemetry.record_file.clone().map(RecordLog::new),
+        collects: config.telemetry.collector.is_some(),
         backup_folder: Some(settings.store.path.clone()),
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or names another module of the crate.
 
 mod balancing;
+mod collection;
 mod compute;
 mod delivery;
 mod endpoint;
@@ -14,6 +15,7 @@ mod service;
 mod workspace;
 
 pub use balancing::{BalancingSpec, EjectionSpec};
+pub use collection::DataCollectionSpec;
 pub use compute::{AuthMode, ComputeType, StatusMapping};
 pub use delivery::{MirrorSpec, Replay, RetrySpec, UnknownDeployment};
 pub use endpoint::{Endpoint, Methods};

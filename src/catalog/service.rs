@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::workspace::{Origin, Provenance};
 use super::{
-    AuthMode, BalancingSpec, ComputeType, EjectionSpec, HealthSpec, MirrorSpec, NamesSpec, Profile,
-    RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
+    AuthMode, BalancingSpec, ComputeType, DataCollectionSpec, EjectionSpec, HealthSpec, MirrorSpec,
+    NamesSpec, Profile, RetrySpec, ServiceName, StatusMapping, UnknownDeployment,
 };
 
 /// A service of the catalogue. Its name is unique on one gateway, since the path form of its URI has no workspace in it.
@@ -84,6 +84,9 @@ pub struct ServiceSpec {
     /// Copies of calls to another deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorSpec>,
+    /// Samples of inputs and outputs, kept in files; unset: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_collection: Option<DataCollectionSpec>,
     /// Versions by name. A service without any answers every call 404.
     #[serde(default)]
     pub deployments: BTreeMap<ServiceName, DeploymentSpec>,
@@ -115,6 +118,7 @@ impl ServiceSpec {
             unknown_deployment: UnknownDeployment::default(),
             sticky_header: None,
             mirror: None,
+            data_collection: None,
             deployments: BTreeMap::new(),
             azure: serde_json::Map::new(),
         }

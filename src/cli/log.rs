@@ -17,7 +17,10 @@ pub(super) fn start(settings: &LogSettings) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Auto => !stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // An event that cannot be written (standard error is a file on a full disk, or a pipe that nobody reads) is lost, and that
+    // is all: told on itself it would go to `eprintln!`, which panics there, and end whichever thread had something to say.
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     // Fails only where logging has been started already.
     let _ = if as_json {
         lines.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()

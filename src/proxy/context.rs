@@ -21,6 +21,7 @@ use crate::telemetry::{InFlight, InTunnel};
 use crate::upstream::InFlightGuard;
 use crate::wire::deadline::Deadline;
 
+use super::collect::Collecting;
 use super::usage::UsageWatch;
 use super::validity::Validity;
 use super::worker::WorkerSnapshot;
@@ -34,6 +35,8 @@ pub(super) struct Exchange {
     /// What the answer's head carries whoever makes it.
     pub answer: AnswerFacts,
     progress: Progress,
+    /// The record is written: what happens yet is not in it.
+    is_recorded: bool,
     worker: Rc<Worker>,
     started: Instant,
     /// While an attempt is under way.
@@ -49,6 +52,8 @@ pub(super) struct Exchange {
     answer_end: Option<Box<Deadline>>,
     /// Only for services of the OpenAI profile.
     usage: Option<Box<UsageWatch>>,
+    /// Only for calls whose input or output is collected.
+    pub collecting: Option<Box<Collecting>>,
     held: Held,
 }
 
@@ -61,8 +66,6 @@ enum Progress {
     Answering,
     /// Nothing more to come; reason and status stand.
     Done,
-    /// The record is written: what happens yet is not in it.
-    Recorded,
 }
 
 /// The service that the call found, in the snapshot that the call began with.
@@ -175,6 +178,7 @@ impl Exchange {
                 methods: Methods::GetAndPost,
             },
             progress: Progress::Waiting,
+            is_recorded: false,
             worker: Rc::clone(worker),
             started: Instant::now(),
             attempt_began: None,
@@ -185,6 +189,7 @@ impl Exchange {
             validity: None,
             answer_end: None,
             usage: None,
+            collecting: None,
             held: Held::default(),
         })
     }
@@ -217,9 +222,12 @@ impl Exchange {
         }
     }
 
-    /// The answer is the gateway's own: nobody's credential ends it.
+    /// The answer is the gateway's own: nobody's credential ends it, and it is no output of a model.
     pub fn hold_to_nothing(&mut self) {
         self.validity = None;
+        if let Some(collecting) = &mut self.collecting {
+            collecting.has_no_output();
+        }
     }
 
     /// Whether what let the caller in is still good, where that matters.
@@ -270,6 +278,9 @@ impl Exchange {
         self.record.response_bytes += piece.len() as u64;
         if let Some(usage) = &mut self.usage {
             usage.see(piece);
+        }
+        if let Some(collecting) = &mut self.collecting {
+            collecting.see_output(piece);
         }
     }
 
@@ -342,7 +353,7 @@ impl Exchange {
 
     /// The answer broke off.
     pub fn break_off(&mut self, error: &Error) {
-        if matches!(self.progress, Progress::Waiting | Progress::Answering) {
+        if self.progress != Progress::Done {
             self.set_reason(error.reason());
             self.progress = Progress::Done;
         }
@@ -350,9 +361,7 @@ impl Exchange {
 
     /// What was handed over did not get through after all.
     pub fn reopen(&mut self) {
-        if self.progress != Progress::Recorded {
-            self.progress = Progress::Answering;
-        }
+        self.progress = Progress::Answering;
     }
 
     /// The next bytes for the client are the last ones of the answer. Where records are written ahead, this one is written
@@ -361,10 +370,9 @@ impl Exchange {
         if !self.worker.records.is_ahead() {
             return false;
         }
-        if self.progress != Progress::Recorded {
+        if !self.is_recorded {
             self.complete();
             self.leave_record();
-            self.progress = Progress::Recorded;
         }
         true
     }
@@ -400,6 +408,7 @@ impl Exchange {
     }
 
     fn leave_record(&mut self) {
+        self.is_recorded = true;
         self.settle();
         match self.service() {
             Some(service) => service.metrics(&self.worker.metrics).observe(&self.record),
@@ -418,8 +427,11 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.progress != Progress::Recorded {
+        if !self.is_recorded {
             self.leave_record();
+        }
+        if let Some(collecting) = self.collecting.take() {
+            collecting.finish(&self.record);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! listeners hand in an [`Inbound`], whichever protocol it came by, and write what comes back.
 
 mod body;
+mod collect;
 mod context;
 mod forward;
 mod grpc;
@@ -36,8 +37,8 @@ pub use phases::{check_method, is_preflight, no_traffic, unknown_deployment};
 pub use respond::{PreparedCors, status_of};
 pub use serve::{refuse, serve};
 pub use settings::{
-    CorsSettings, DeploymentSettings, EndpointPaths, MirrorSettings, ServiceChanges, ServiceSettings,
-    SplitSettings, all_speak_h2,
+    CollectSettings, CorsSettings, DeploymentSettings, EndpointPaths, MirrorSettings, ServiceChanges,
+    ServiceSettings, SplitSettings, all_speak_h2,
 };
 pub use snapshot::{Deployment, ListenerState, Service, Snapshot};
 pub use tunnel::Tunnel;

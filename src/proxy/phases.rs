@@ -18,7 +18,8 @@ use super::context::{AnswerForm, Exchange};
 use super::headers::DEPLOYMENT;
 use super::worker::WorkerSnapshot;
 use super::{
-    ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, forward, grpc, mirror, respond,
+    ConnectionFacts, Deployment, Inbound, Service, Snapshot, TlsFacts, Worker, collect, forward, grpc,
+    mirror, respond,
 };
 
 /// An answer before the gateway's own fields are set.
@@ -72,9 +73,14 @@ pub(super) async fn run(
     let mut request = forward::request(connection, exchange, service, path, inbound);
     if let Some(special) = special {
         request.extensions_mut().insert(special);
-    } else if service.mirror.is_some() && !named {
-        let original = mirror::Original { deployment, endpoint, target: &target };
-        mirror::copy(worker, exchange, &original, &mut request);
+    } else {
+        if let Some(settings) = &service.settings.collect {
+            collect::begin(worker, exchange, (service, settings, endpoint), &mut request);
+        }
+        if service.mirror.is_some() && !named {
+            let original = mirror::Original { deployment, endpoint, target: &target };
+            mirror::copy(worker, exchange, &original, &mut request);
+        }
     }
     let answer = forward::forward(worker, exchange, (service, deployment), request, inbound.interim).await?;
     exchange.check_grant()?;

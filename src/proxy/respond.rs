@@ -41,6 +41,9 @@ pub(super) fn pass(mut exchange: Box<Exchange>, answer: Answer) -> Response<Resp
             if status.is_success() {
                 exchange.watch_usage(response.headers());
             }
+            if let Some(collecting) = &mut exchange.collecting {
+                collecting.begin_output(response.headers());
+            }
             rewrite_status(&exchange, &mut response);
             let status = response.status();
             let is_error = status.is_client_error()

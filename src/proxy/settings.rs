@@ -1,5 +1,6 @@
 //! What a service is built from, whoever asks for it: the configuration or the management plane.
 
+mod collect;
 mod split;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::upstream::{
     BalancingSettings, HealthSettings, NamesSettings, ReplicaProtocol, ReplicaSettings, RetrySettings,
 };
 
+pub use collect::CollectSettings;
 pub use split::{MirrorSettings, SplitSettings};
 
 /// One service.
@@ -48,6 +50,9 @@ pub struct ServiceSettings {
     pub retry: RetrySettings,
     /// Which deployment a call goes to beside the weights, and which gets a copy of it.
     pub split: SplitSettings,
+    /// Which of its calls leave a copy of their input and output; `None`: none. Without effect where telemetry has no
+    /// collector.
+    pub collect: Option<CollectSettings>,
     /// Names distinct; weights as checked by `route::Split`. A service without any answers every call 404.
     pub deployments: Vec<DeploymentSettings>,
 }

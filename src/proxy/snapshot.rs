@@ -73,7 +73,7 @@ pub struct Service {
 
 impl Service {
     /// Where its calls are counted, among `all` of the gateway.
-    pub(super) fn metrics(&self, all: &Metrics) -> &ServiceMetrics {
+    pub(super) fn metrics(&self, all: &Metrics) -> &Arc<ServiceMetrics> {
         let settings = &self.settings;
         self.metrics.get_or_init(|| all.service(&settings.name.shared(), settings.compute_type))
     }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::lifecycle::Drain;
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Metrics, WorkerSink};
+use crate::telemetry::{Collector, Metrics, WorkerSink};
 use crate::upstream::Pools;
 
 use super::Snapshot;
@@ -32,6 +32,8 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
     pub tracing: Option<Tracing>,
+    /// Where copies of inputs and outputs go; `None`: nothing is collected.
+    pub collector: Option<Collector>,
     /// How far the process is on its way out.
     pub drain: Drain,
 }
@@ -46,13 +48,20 @@ impl Worker {
     ) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
         let (watchers, pools) = (Rc::default(), Pools::default());
-        Self { published, current, watchers, pools, records, metrics, tracing: None, drain }
+        let (tracing, collector) = (None, None);
+        Self { published, current, watchers, pools, records, metrics, tracing, collector, drain }
     }
 
     /// Has its calls take part in traces.
     #[must_use]
     pub fn with_tracing(self, tracing: Option<Tracing>) -> Self {
         Self { tracing, ..self }
+    }
+
+    /// The same, collecting inputs and outputs by `collector`.
+    #[must_use]
+    pub fn collecting(self, collector: Option<Collector>) -> Self {
+        Self { collector, ..self }
     }
 
     /// The newest snapshot; the `Arc` inside is touched once per worker and publication.

@@ -104,9 +104,8 @@ impl MaskedNames {
     /// Whether the values of the parameter of that `name`, as it stands in a URL, are secrets: in any case, with or without
     /// `-` and `_`, percent-encoded or not.
     pub(super) fn hold(&self, name: &[u8]) -> bool {
-        Folded::of(name).is_some_and(|name| {
-            KNOWN.contains(&&name.bytes[..name.len]) || self.0.iter().any(|masked| *masked == name)
-        })
+        Folded::of(name)
+            .is_some_and(|name| KNOWN.contains(&&name.bytes[..name.len]) || self.0.contains(&name))
     }
 }
 

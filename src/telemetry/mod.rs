@@ -6,6 +6,7 @@
 //! by `/metrics`.
 
 mod ahead;
+mod collect;
 mod counter;
 mod disclosure;
 mod encode;
@@ -25,6 +26,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+pub use collect::{Collector, CollectorSettings, Payload, Sample, Ticket};
 pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use export::otlp::settings as otlp;
@@ -37,6 +39,7 @@ pub use sink::{FLUSH_INTERVAL, RecordCounts, RecordSink, WorkerSink};
 
 use crate::lifecycle;
 use ahead::Ahead;
+use collect::Collection;
 use export::{Exporters, Output, Queue, Writer};
 use sink::Destination;
 use spool::{Spool, SpoolError, SpoolKey};
@@ -49,6 +52,8 @@ pub struct Telemetry {
     writer: Option<Receiver<()>>,
     exporters: Exporters,
     activity: Activity,
+    /// Of inputs and outputs.
+    collection: Option<Collection>,
 }
 
 /// The spool of an exporter, for events of the activity log. Any number of threads may use it.
@@ -88,6 +93,7 @@ impl Telemetry {
         let mut started = Self::with_outputs(outputs, exporters, disclosure, metrics.records())
             .map_err(StartError::Thread)?;
         started.activity = settings.activity;
+        started.collection = settings.collector.as_ref().map(collection).transpose()?;
         if let Some(ahead) = started.sink.to.ahead() {
             lifecycle::spawn("records", ahead::sync_in_time(Arc::downgrade(ahead)));
         }
@@ -122,7 +128,7 @@ impl Telemetry {
             (None, None) => Destination::Nowhere,
         };
         let sink = RecordSink { to, disclosure, counts };
-        Ok(Self { sink, writer, exporters, activity: Activity::default() })
+        Ok(Self { sink, writer, exporters, activity: Activity::default(), collection: None })
     }
 
     /// Where workers leave their records.
@@ -135,6 +141,12 @@ impl Telemetry {
     #[must_use]
     pub fn disclosure(&self) -> Disclosure {
         self.sink.disclosure.clone()
+    }
+
+    /// Where inputs and outputs of calls are collected; `None`: they are not.
+    #[must_use]
+    pub fn collector(&self) -> Option<Collector> {
+        self.collection.as_ref().map(Collection::collector)
     }
 
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not
@@ -158,6 +170,12 @@ impl Telemetry {
     pub fn shutdown(mut self, within: Duration) -> Result<(), Unfinished> {
         let deadline = Instant::now() + within;
         let written = self.finish_writing(within);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(Err(unfinished)) =
+            self.collection.take().map(|it| it.finish(left.min(COLLECTION_PATIENCE)))
+        {
+            tracing::error!(%unfinished, "the end of the collection failed");
+        }
         self.exporters.finish(deadline.saturating_duration_since(Instant::now()));
         written
     }
@@ -176,6 +194,9 @@ impl Telemetry {
         if in_time && records == 0 { Ok(()) } else { Err(Unfinished { records }) }
     }
 }
+
+/// Longest wait for collected inputs and outputs: exporters need the rest of the time.
+const COLLECTION_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
@@ -210,6 +231,11 @@ struct Outputs {
     order: WriteOrder,
 }
 
+fn collection(settings: &CollectorSettings) -> Result<Collection, StartError> {
+    let failed = |error| StartError::Collector { path: settings.path.clone(), error };
+    Collection::start(settings).map_err(failed)
+}
+
 fn outputs(settings: &TelemetrySettings) -> Result<Outputs, StartError> {
     let mut outputs = Vec::new();
     if let Some(path) = &settings.record_file {
@@ -241,6 +267,13 @@ pub enum StartError {
         /// What is wrong.
         error: SpoolError,
     },
+    /// The folder of collected inputs and outputs cannot be used.
+    Collector {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
     /// No thread to write on.
     Thread(io::Error),
 }
@@ -260,6 +293,10 @@ impl fmt::Display for StartError {
                 let section = exporter.split_once('_').filter(|(first, _)| *first == "otlp");
                 let section = section.map_or(*exporter, |(first, _)| first);
                 write!(f, "telemetry.{section}.spool.path: {error}")
+            }
+            Self::Collector { path, error } => {
+                let path = path.display();
+                write!(f, "telemetry.data_collection.path: {path} cannot be used: {error}")
             }
             Self::Thread(error) => write!(f, "no thread to write records on: {error}"),
         }

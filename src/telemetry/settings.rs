@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::collect::CollectorSettings;
 use super::disclosure::MaskedNames;
 use super::export::insights::ConnectionString;
 use super::export::otlp::settings::OtlpSettings;
@@ -39,13 +40,16 @@ pub struct TelemetrySettings {
     pub tracing: Option<Tracing>,
     /// Whether events of the activity log go to the exporters as well.
     pub activity: Activity,
+    /// Where inputs and outputs of calls go; `None`: they are not collected, whatever services say.
+    pub collector: Option<CollectorSettings>,
 }
 
 impl TelemetrySettings {
     /// Those of all exporters.
     #[must_use]
     pub fn spools(&self) -> Vec<&SpoolSettings> {
-        self.insights.iter().map(|insights| &insights.spool).collect()
+        let insights = self.insights.as_ref().map(|insights| &insights.spool);
+        insights.into_iter().chain(self.otlp.as_ref().and_then(OtlpSettings::spool)).collect()
     }
 }
 
@@ -76,6 +80,8 @@ pub struct InsightsSettings {
     pub connection: ConnectionString,
     /// PEM bundle of the authorities that the collector's certificate is of, in place of the system's.
     pub ca: Option<PathBuf>,
+    /// How often the gateway's metrics are sent as well; `None`: never.
+    pub metrics_interval: Option<Duration>,
     /// Where records wait.
     pub spool: SpoolSettings,
 }

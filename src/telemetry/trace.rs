@@ -51,7 +51,7 @@ impl TraceId {
     /// Reads 32 lower-case hex digits, of which one is not zero.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        is_id(text).then(|| text.try_into().ok().map(Self)).flatten()
+        text.try_into().ok().filter(|_| is_id(text)).map(Self)
     }
 
     /// The id as text.
@@ -77,7 +77,7 @@ impl SpanId {
     /// Reads 16 lower-case hex digits, of which one is not zero.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        is_id(text).then(|| text.try_into().ok().map(Self)).flatten()
+        text.try_into().ok().filter(|_| is_id(text)).map(Self)
     }
 
     /// The id as text.
@@ -134,11 +134,6 @@ impl TraceFlags {
     const SAMPLED: u8 = 0b01;
     /// The last 56 bits of the trace id are random (level 2).
     const RANDOM: u8 = 0b10;
-
-    /// The flags of a trace that begins here: request ids are random where level 2 wants it.
-    const fn begun(sampled: bool) -> Self {
-        Self(Self::RANDOM | if sampled { Self::SAMPLED } else { 0 })
-    }
 
     /// Reads two lower-case hex digits.
     #[must_use]
@@ -212,8 +207,10 @@ impl Tracing {
         match parent {
             Some(parent) => TraceParent { span_id, ..parent },
             None => {
+                // Request ids are random where level 2 wants a trace id to be.
                 let trace_id = request_id.trace_id();
-                TraceParent { trace_id, span_id, flags: TraceFlags::begun(self.ratio.takes(&trace_id)) }
+                let sampled = if self.ratio.takes(&trace_id) { TraceFlags::SAMPLED } else { 0 };
+                TraceParent { trace_id, span_id, flags: TraceFlags(TraceFlags::RANDOM | sampled) }
             }
         }
     }

@@ -72,6 +72,15 @@ impl Body {
         }
     }
 
+    /// The bytes of a body that is at hand and not empty.
+    #[must_use]
+    pub const fn bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Inner::Full(bytes) => Some(bytes),
+            Inner::Empty | Inner::Stream(_) | Inner::Upgraded(_) => None,
+        }
+    }
+
     /// Whether all of the body is at hand (an empty one is), so that sending it cannot wait for its source.
     #[must_use]
     pub const fn is_buffered(&self) -> bool {

@@ -13,8 +13,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::harness::{
-    Connection, Gateway, H2, KEY, OTHER_KEY, Upstream, config, eventually, prepare, score_request, service,
-    soon,
+    Answer, Connection, Gateway, H2, KEY, OTHER_KEY, Upstream, config, eventually, prepare, score_request,
+    service, soon,
 };
 
 /// No healthy machine takes that long; what is shown to be quick is compared with far longer configured waits.
@@ -212,10 +212,15 @@ impl Process {
     }
 
     async fn status(&self, path: &str) -> u16 {
+        self.page(path).await.status
+    }
+
+    /// A page of the observe port.
+    async fn page(&self, path: &str) -> Answer {
         let observe: std::net::SocketAddr = self.ready["observe"].as_str().unwrap().parse().unwrap();
         let mut connection = Connection::plain(observe).await;
         connection.send(format!("GET {path} HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n")).await;
-        connection.answer().await.status
+        connection.answer().await
     }
 
     /// Waits for the end; gives the exit status and what came on standard output after the ready line.
@@ -424,4 +429,22 @@ async fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_when_the
     assert!(process.file("stderr").matches("accept fails").count() <= 4, "{}", process.file("stderr"));
     drop(silent);
     assert_eq!(soon("an answer", process.score(KEY)).await, 200);
+}
+
+/// What cannot be logged, standard error being a file on a full disk, is lost, and nothing else: least of all the thread that
+/// had something to say, such as the writer of the records, whose disk is the same one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_and_a_record_file_that_take_nothing_end_no_thread_and_what_is_lost_is_counted() {
+    let upstream = Upstream::echo().await;
+    let config = config(&service("iris", upstream.address, ""));
+    assert!(config.contains("records.jsonl"), "{config}");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", env!("CARGO_BIN_EXE_scoregate")]);
+    let process = Process::start_by(shell, &config.replace("records.jsonl", "/dev/full"), None).await;
+    for calls in 1..=3 {
+        assert_eq!(process.score(KEY).await, 200);
+        let dropped = format!("scoregate_records_total{{outcome=\"dropped\"}} {calls}\n");
+        eventually(&dropped, async || process.page("/metrics").await.text().contains(&dropped).then_some(()))
+            .await;
+    }
 }

@@ -71,6 +71,7 @@ fn managed(text: &str, replica: SocketAddr, auth: AuthSettings) -> ServiceSettin
         cors: None,
         retry: RetrySettings::default(),
         split: SplitSettings::default(),
+        collect: None,
         deployments: vec![DeploymentSettings {
             name: name("green"),
             traffic: 100,

@@ -2,7 +2,7 @@
 
 mod bodies;
 mod catalogue;
-pub mod client;
+mod client;
 mod commands;
 mod credentials;
 mod delivery;

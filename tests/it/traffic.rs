@@ -2,6 +2,7 @@
 
 mod admission;
 mod balance;
+mod collect;
 mod drain;
 mod grpc;
 mod health;

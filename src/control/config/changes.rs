@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
 use crate::telemetry::otlp::{OtlpSettings, TracesSettings};
-use crate::telemetry::{Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
+use crate::telemetry::{CollectorSettings, Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
 /// old and the new value. Empty: a reload applies everything.
@@ -39,6 +40,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
     otlp(&old.telemetry, &new.telemetry, &mut changes);
+    collector(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
 }
@@ -72,6 +74,11 @@ fn insights(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Chan
         ca.as_ref().map_or_else(|| "the system's".to_owned(), |ca| ca.display().to_string())
     };
     changes.compare(&format!("{field}.ca"), &bundle(&before.ca), &bundle(&after.ca));
+    let interval = |interval: Option<Duration>| {
+        interval.map_or_else(|| "none".to_owned(), |interval| format!("{}s", interval.as_secs()))
+    };
+    let (old_interval, new_interval) = (interval(before.metrics_interval), interval(after.metrics_interval));
+    changes.compare(&format!("{field}.metrics.interval"), &old_interval, &new_interval);
     spool(field, &before.spool, &after.spool, changes);
 }
 
@@ -103,6 +110,19 @@ fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut
     changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
 }
 
+fn collector(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
+    let field = "telemetry.data_collection";
+    let (Some(before), Some(after)) = (&old.collector, &new.collector) else {
+        return changes.note(field, &old.collector.is_some(), &new.collector.is_some());
+    };
+    let field = |name: &str| format!("{field}.{name}");
+    let path = |settings: &CollectorSettings| settings.path.display().to_string();
+    changes.compare(&field("path"), &path(before), &path(after));
+    changes.compare(&field("size"), &before.size, &after.size);
+    let keep = |settings: &CollectorSettings| format!("{}s", settings.keep.as_secs());
+    changes.compare(&field("keep"), &keep(before), &keep(after));
+}
+
 /// The management plane was told all this when it started; what may hold a secret is named without its values.
 fn management(old: &Config, new: &Config, changes: &mut Changes) {
     let address = |config: &Config| {
@@ -116,7 +136,7 @@ fn management(old: &Config, new: &Config, changes: &mut Changes) {
     changes.note("management.bootstrap_token", &token(before), &token(after));
     changes.note("management.issuers", &before.issuers, &after.issuers);
     changes.note("management.address_policy", &before.address_policy, &after.address_policy);
-    let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
+    let seconds = |duration: Duration| format!("{}s", duration.as_secs());
     let (old_time, new_time) = (seconds(before.activity_retention), seconds(after.activity_retention));
     changes.compare("management.activity_retention", &old_time, &new_time);
     let (old_time, new_time) = (seconds(before.token_lifetime), seconds(after.token_lifetime));
@@ -252,12 +272,13 @@ mod tests {
         let listener = "listeners: [{name: one, address: 127.0.0.1:1, plaintext: true}]\n";
         let old = config(&format!("{listener}telemetry: {{application_insights: {{}}}}\n"));
         let new = config(&format!(
-            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, spool: {{mode: memory}}}}}}\n"
+            "{listener}telemetry: {{spool: {{path: /s, age: 1h}}, application_insights: {{connection_string: {{env: INSIGHTS}}, metrics: {{}}, spool: {{mode: memory}}}}}}\n"
         ));
         assert_eq!(
             needs_restart(&old, &new),
             [
                 "telemetry.application_insights.connection_string changed: restart to apply",
+                "telemetry.application_insights.metrics.interval changed from none to 60s: restart to apply",
                 "telemetry.application_insights.spool.path changed from /spool to /s: restart to apply",
                 "telemetry.application_insights.spool.mode changed from write_behind to memory: restart to apply",
                 "telemetry.application_insights.spool.size changed from 268435456 to 33554432: restart to apply",

@@ -1,6 +1,7 @@
 //! The loader as its callers see it: good configurations, bad ones with their exact lines, and anything at all.
 
 mod balancing;
+mod collection;
 mod delivery;
 mod health;
 mod management;

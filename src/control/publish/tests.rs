@@ -68,6 +68,7 @@ fn managed(text: &str, number: usize) -> ServiceSettings {
         cors: None,
         retry: RetrySettings::default(),
         split: SplitSettings::default(),
+        collect: None,
         deployments: vec![DeploymentSettings {
             name: name("blue"),
             traffic: 100,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{balancing, health};
+use super::{balancing, collection, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{
     AuthMode, DeploymentSpec, LimitsSpec, MirrorSpec, NamesSpec, Origin, PathsSpec, Profile, Protocol,
@@ -31,6 +31,7 @@ pub(super) fn entry(settings: &ServiceSettings, workspace: &str, provenance: Pro
         unknown_deployment: settings.split.unknown,
         sticky_header: settings.split.sticky.as_ref().map(ToString::to_string),
         mirror: settings.split.mirror.as_ref().map(mirror),
+        data_collection: settings.collect.as_ref().map(collection::spec),
         limits: LimitsSpec {
             body_bytes: Some(settings.limits.body_bytes),
             answer_timeout_ms: settings.limits.answer.and_then(millis),
@@ -161,6 +162,7 @@ mod tests {
             "score_paths": ["/explain"],
             "grpc": ["acme.v1.Scorer"],
             "mirror": {"deployment": "green", "percent": 10, "body_bytes": 9, "concurrent": 2},
+            "data_collection": {"sample": 0.25, "body_bytes": 3, "inputs": true, "outputs": false},
             "limits": {
                 "body_bytes": 7, "scoring_timeout_ms": 1000, "idle_timeout_ms": 2000,
                 "concurrent_requests_per_replica": 3, "queue_wait_ms": 4, "queue_length": 5,

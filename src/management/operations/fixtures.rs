@@ -155,6 +155,7 @@ pub(in crate::management) fn settings() -> OperationsSettings {
         credentials: Arc::new(Credentials::default()),
         records: None,
         history: Arc::default(),
+        collects: false,
         backup_folder: None,
     }
 }

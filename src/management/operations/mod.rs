@@ -8,6 +8,7 @@ mod activity;
 mod answers;
 mod balancing;
 mod catalogue;
+mod collection;
 mod data_plane;
 mod declared;
 #[cfg(test)]

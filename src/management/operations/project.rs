@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::paths;
 use super::replicas::{MAX_REPLICAS, Replicas};
-use super::{balancing, health};
+use super::{balancing, collection, health};
 use crate::auth::AuthSettings;
 use crate::catalog::{AuthMode, DeploymentSpec, LimitsSpec, RateSpec, ServiceName, ServiceSpec};
 use crate::limit::{ChosenBy, DeploymentLimits, Limits, QueueLength, RateSettings};
@@ -49,6 +49,7 @@ pub(super) fn project(
         cors: None,
         retry: delivery::retry(spec.retry.as_ref())?,
         split: delivery::split(spec)?,
+        collect: collection::settings(spec)?,
         deployments,
     })
 }

@@ -247,6 +247,7 @@ impl Operations {
             same_compute_type(before, spec)?;
         }
         metadata::check_service(spec)?;
+        self.check_collection(spec)?;
         let lifetime = self.token_lifetime(spec)?;
         let mode = auth_mode(spec)?;
         let keys = self.save_keys(wanted, now, batch)?;

@@ -39,6 +39,8 @@ pub struct OperationsSettings {
     pub records: Option<RecordLog>,
     /// What is known of the last 24 hours of each service.
     pub history: Arc<History>,
+    /// Whether inputs and outputs of calls may be collected.
+    pub collects: bool,
     /// Where copies of the store are put; `None`: the store is not in a folder and has its own way to be copied.
     pub backup_folder: Option<PathBuf>,
 }

@@ -62,6 +62,9 @@ impl Operations {
             AuthMode::Token => AuthSettings::Token(self.stored_tokens(&service.workspace, now, tokens)?),
             AuthMode::None | AuthMode::Oidc => AuthSettings::None,
         };
+        if self.check_collection(&service.spec).is_err() {
+            tracing::warn!(service = %name, "its data_collection has no effect: the configuration has no telemetry.data_collection");
+        }
         project(name, &service.spec, auth, &self.replicas)
     }
 

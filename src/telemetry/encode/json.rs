@@ -4,7 +4,7 @@
 const CUT: &str = "…";
 
 /// A JSON string being written, from its opening to its closing quote.
-pub(super) struct Text<'a> {
+pub(in crate::telemetry) struct Text<'a> {
     out: &'a mut Vec<u8>,
     /// Bytes of text, before escapes, that still fit.
     left: usize,
@@ -18,13 +18,13 @@ enum Length {
 
 impl<'a> Text<'a> {
     /// Opens a string that holds at most `cap` bytes of text (as UTF-8, before escapes), the mark of a cut not counted.
-    pub(super) fn open(out: &'a mut Vec<u8>, cap: usize) -> Self {
+    pub(in crate::telemetry) fn open(out: &'a mut Vec<u8>, cap: usize) -> Self {
         out.push(b'"');
         Self { out, left: cap, length: Length::Fits }
     }
 
     /// Adds text. What is not UTF-8 becomes U+FFFD; a character never spans two calls.
-    pub(super) fn push(&mut self, text: &[u8]) {
+    pub(in crate::telemetry) fn push(&mut self, text: &[u8]) {
         if matches!(self.length, Length::Cut) {
             return;
         }
@@ -41,7 +41,7 @@ impl<'a> Text<'a> {
     }
 
     /// Closes the string, with the mark of a cut if there was one.
-    pub(super) fn close(self) {
+    pub(in crate::telemetry) fn close(self) {
         if matches!(self.length, Length::Cut) {
             self.out.extend_from_slice(CUT.as_bytes());
         }

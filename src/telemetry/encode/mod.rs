@@ -10,7 +10,7 @@
 //! without control characters, and cut at a bound of its own, the cut shown by `…`.
 
 mod json;
-mod timestamp;
+pub(super) mod timestamp;
 mod url;
 
 use std::io::Write as _;
@@ -23,7 +23,7 @@ use super::disclosure::MaskedNames;
 use super::record::{Principal, Record, Try, Usage};
 use super::settings::Privacy;
 use super::trace::TraceParent;
-use json::Text;
+pub(super) use json::Text;
 use url::Query;
 
 /// Longest `HTTPMethod`: the methods of the IANA registry have 17 letters at most.

@@ -12,7 +12,7 @@ thread_local! {
 }
 
 /// Appends `at` as `2026-11-24T10:28:52.123456Z`. A clock before 1970 or past 9999 reads as 1970: the record matters more.
-pub(super) fn write(at: SystemTime, out: &mut Vec<u8>) {
+pub(in crate::telemetry) fn write(at: SystemTime, out: &mut Vec<u8>) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (mut second, mut text) = LAST.get();
     if second != since.as_secs() {

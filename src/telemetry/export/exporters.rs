@@ -9,13 +9,13 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::exporter::Exporter;
-use super::insights::Insights;
+use super::insights::{Insights, Meter};
 use super::otlp::settings::OtlpSettings;
 use super::otlp::{Otlp, metrics};
 use super::runner::Runner;
 use crate::lifecycle;
 use crate::telemetry::spool::{ExporterCounts, Spool, SpoolKey, UPKEEP_INTERVAL};
-use crate::telemetry::{Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
+use crate::telemetry::{InsightsSettings, Metrics, SpoolMode, SpoolSettings, StartError, TelemetrySettings};
 
 /// The running exporters.
 pub(in crate::telemetry) struct Exporters {
@@ -57,6 +57,9 @@ impl Exporters {
         let mut running = Vec::new();
         if let Some(insights) = &settings.insights {
             running.push(start.exporter(Insights::new(insights), &insights.spool)?);
+            if let Some(interval) = insights.metrics_interval {
+                start.meter(insights, interval);
+            }
         }
         if let Some(otlp) = &settings.otlp {
             running.extend(start.otlp(otlp)?);
@@ -150,6 +153,16 @@ impl Start<'_> {
         });
         lifecycle::spawn("spool", upkeep(Arc::clone(&spool), self.closing.clone()));
         Ok((Running { name, spool, mode: settings.mode, counts }, task))
+    }
+
+    /// Sends the gateway's metrics to Application Insights, too.
+    fn meter(&self, settings: &InsightsSettings, interval: Duration) {
+        let meter = Meter::new(settings, Arc::clone(self.metrics));
+        let (closing, ended) = (self.closing.clone(), self.ended.clone());
+        lifecycle::spawn("metrics", async move {
+            let _ended = ended;
+            meter.run(interval, closing).await;
+        });
     }
 }
 

@@ -208,7 +208,9 @@ impl Target for RecordFile {
     }
 
     fn file(&self) -> Option<Arc<File>> {
-        Some(Arc::clone(&self.handle))
+        // A pipe or device has no disk.
+        let is_file = self.handle.metadata().is_ok_and(|facts| facts.is_file());
+        is_file.then(|| Arc::clone(&self.handle))
     }
 }
 

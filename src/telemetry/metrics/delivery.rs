@@ -1,4 +1,4 @@
-//! What is counted of calls that were tried again and of copies of calls: rare, and so apart from what each call counts.
+//! What is counted of calls that were tried again, of copies of calls and of samples of them: rare, and so apart from what each call counts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -36,12 +36,24 @@ pub enum Mirrored {
     Incomplete,
 }
 
+/// What became of the copy of a call's input and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collected {
+    /// It is in its file.
+    Written,
+    /// There was no room for it: too much is under way or waits to be written, or the process ended before.
+    Behind,
+    /// Its file cannot be written.
+    Failed,
+}
+
 /// The counts of one service on one thread.
 #[derive(Default)]
 pub(super) struct Delivery {
     retried: [AtomicU64; Retried::ALL.len()],
     exhausted: AtomicU64,
     mirrored: [AtomicU64; Mirrored::ALL.len()],
+    collected: [AtomicU64; Collected::ALL.len()],
 }
 
 impl Retried {
@@ -73,6 +85,18 @@ impl Mirrored {
     }
 }
 
+impl Collected {
+    const ALL: [Self; 3] = [Self::Written, Self::Behind, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Behind => "behind",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Delivery {
     pub(super) fn retried(&self, why: Retried) {
         self.retried[why as usize].fetch_add(1, Relaxed);
@@ -86,6 +110,10 @@ impl Delivery {
         self.mirrored[outcome as usize].fetch_add(1, Relaxed);
     }
 
+    pub(super) fn collected(&self, outcome: Collected) {
+        self.collected[outcome as usize].fetch_add(1, Relaxed);
+    }
+
     /// Adds what `other` has counted.
     pub(super) fn absorb(&self, other: &Self) {
         for (ours, theirs) in self.all().zip(other.all()) {
@@ -94,7 +122,7 @@ impl Delivery {
     }
 
     fn all(&self) -> impl Iterator<Item = &AtomicU64> {
-        self.retried.iter().chain([&self.exhausted]).chain(&self.mirrored)
+        self.retried.iter().chain([&self.exhausted]).chain(&self.mirrored).chain(&self.collected)
     }
 }
 
@@ -103,6 +131,7 @@ pub(super) struct DeliverySamples {
     retried: Samples,
     exhausted: Samples,
     mirrored: Samples,
+    collected: Samples,
 }
 
 impl DeliverySamples {
@@ -111,6 +140,7 @@ impl DeliverySamples {
             retried: Samples::of_counter(family::RETRIES),
             exhausted: Samples::of_counter(family::RETRY_BUDGET_EXHAUSTED),
             mirrored: Samples::of_counter(family::MIRRORED),
+            collected: Samples::of_counter(family::COLLECTED),
         }
     }
 
@@ -132,9 +162,12 @@ impl DeliverySamples {
         for outcome in Mirrored::ALL {
             add(&mut self.mirrored, &[service, outcome.as_str()], &sum.mirrored[outcome as usize]);
         }
+        for outcome in Collected::ALL {
+            add(&mut self.collected, &[service, outcome.as_str()], &sum.collected[outcome as usize]);
+        }
     }
 
-    pub(super) fn into_families(self) -> [MetricFamily; 3] {
-        [self.retried, self.exhausted, self.mirrored].map(Samples::into_family)
+    pub(super) fn into_families(self) -> [MetricFamily; 4] {
+        [self.retried, self.exhausted, self.mirrored, self.collected].map(Samples::into_family)
     }
 }

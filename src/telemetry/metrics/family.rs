@@ -73,6 +73,8 @@ families! {
         "Failures that stood because the budget for trying again was used up.";
     MIRRORED = "scoregate_mirrored_total" ["service", "outcome"]
         "Copies of calls to another deployment, made or not.";
+    COLLECTED = "scoregate_collected_total" ["service", "outcome"]
+        "Calls of the sample of data_collection, by what became of the copy of their input and output: written, behind (no room), failed (the disk).";
 
     AUTHENTICATIONS = "scoregate_authentications_total" ["service", "outcome"]
         "Calls that had to show a credential, by what let them in (primary_key, secondary_key, token) or why they were refused (missing, invalid, expired, unavailable).";

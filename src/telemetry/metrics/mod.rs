@@ -31,7 +31,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGaugeVec, Registry, TextEncoder};
 
 pub use control::{CertificateMetrics, ConfigMetrics, KeySetReading, RunningConfig, StoreState};
-pub use delivery::{Mirrored, Retried};
+pub use delivery::{Collected, Mirrored, Retried};
 pub use family::{LABELS, NAMES};
 pub use format::Format;
 pub use health::{HealthMetrics, LookUpOutcome, ProbeOutcome};
@@ -300,6 +300,7 @@ impl CountedCollector {
             family::RETRY_BUDGET_EXHAUSTED,
             family::MIRRORED,
             family::LABEL_OVERFLOW,
+            family::COLLECTED,
             family::RECORDS,
             family::RECORDS_QUEUED,
             family::RECORDS_ACCEPTED,
@@ -380,6 +381,7 @@ mod tests {
         metrics.unrouted().retried(Retried::Reset);
         metrics.unrouted().retry_budget_exhausted();
         metrics.unrouted().mirrored(Mirrored::Sent);
+        metrics.unrouted().collected(Collected::Written);
         let _ = metrics.listener("public");
         metrics.config().started(RunningConfig { generation: 1, hash: "abc" });
         metrics.certificates().serves("public", [("a", SystemTime::now())]);

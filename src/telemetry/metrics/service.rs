@@ -1,6 +1,7 @@
 //! What is counted per call and service. Each worker thread counts in a block of its own, a scrape adds the blocks up: with
 //! one block for all, the cores would spend more time on passing its cache lines around than on counting.
 
+mod code;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use prometheus::proto::MetricFamily;
 
 use super::access::Access;
-use super::delivery::{Delivery, DeliverySamples, Mirrored, Retried};
+use super::delivery::{Collected, Delivery, DeliverySamples, Mirrored, Retried};
 use super::exemplar::{ByBucket, Exemplars};
 use super::family::{self, Samples};
 use super::histogram::{Histogram, Reading};
@@ -19,6 +20,7 @@ use crate::error::Reason;
 use crate::telemetry::counter;
 use crate::telemetry::record::{Record, Usage};
 
+pub(in crate::telemetry) use code::Code;
 pub(in crate::telemetry) use reading::CallKind;
 pub use reading::ServiceReading;
 
@@ -77,13 +79,6 @@ struct Series {
     reason: Reason,
     count: AtomicU64,
     next: OnceLock<Box<Series>>,
-}
-
-/// The status label: exact for the registered statuses and 499, else the class, since a model may answer with any number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::telemetry) enum Code {
-    Exact(u16),
-    Class(u16),
 }
 
 /// A call that has begun and not ended, as long as it lives.
@@ -169,6 +164,11 @@ impl ServiceMetrics {
     /// Counts a copy of a call, made or not.
     pub fn mirrored(&self, outcome: Mirrored) {
         self.block().delivery.mirrored(outcome);
+    }
+
+    /// Counts a call whose input or output was to be collected.
+    pub fn collected(&self, outcome: Collected) {
+        self.block().delivery.collected(outcome);
     }
 
     /// Counts a call that has ended.
@@ -274,29 +274,6 @@ fn list_of(deployment: &str) -> usize {
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash as usize % SERIES_LISTS
-}
-
-impl Code {
-    fn of(status: u16) -> Self {
-        let registered =
-            http::StatusCode::from_u16(status).is_ok_and(|status| status.canonical_reason().is_some());
-        if registered || status == 499 { Self::Exact(status) } else { Self::Class((status / 100).min(9)) }
-    }
-
-    pub(in crate::telemetry) fn label(self) -> String {
-        match self {
-            Self::Exact(status) => status.to_string(),
-            Self::Class(class) => format!("{class}xx"),
-        }
-    }
-
-    /// The class alone.
-    pub(in crate::telemetry) const fn class(self) -> Self {
-        match self {
-            Self::Exact(status) => Self::Class(status / 100),
-            Self::Class(_) => self,
-        }
-    }
 }
 
 impl Drop for InFlight {

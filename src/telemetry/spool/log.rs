@@ -43,6 +43,8 @@ pub(super) struct Log {
     tail: Tail,
     /// Sequence of the next record to come.
     next: u64,
+    /// Before it every sequence may have been a nonce already; beyond `next` only while an append is under way.
+    given: u64,
     /// Sequence of the first record that no batch has held yet.
     unread: u64,
     /// Before it all is delivered or given up.
@@ -89,6 +91,7 @@ impl Log {
             segments,
             tail: Tail::Ended,
             next,
+            given: next,
             unread: settled,
             settled,
             in_hand: None,
@@ -105,12 +108,14 @@ impl Log {
 
     /// Takes whole lines of one kind. What does not fit pushes out the oldest; nothing here can fail.
     pub(super) fn append(&mut self, kind: EntryKind, lines: &[u8], now: SystemTime) {
+        self.skip_given();
         let mut frames = std::mem::take(&mut self.scratch);
         frames.clear();
         let mut records = 0;
         let mut unusable = 0;
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let entry = Entry { kind, line };
+            self.given = self.next + records + 1;
             match frame::append(self.next + records, entry, self.cipher.as_deref(), &mut frames) {
                 Some(()) => records += 1,
                 None => unusable += 1,
@@ -124,10 +129,19 @@ impl Log {
             }
             self.next += records;
         }
+        self.given = self.next;
         self.counts.accepted(records + unusable);
         self.counts.dropped(unusable);
         self.scratch = frames;
         self.tell_bytes();
+    }
+
+    /// An append that broke off in a panic may have encrypted entries that nobody has: their sequences are not used again.
+    fn skip_given(&mut self) {
+        if self.given > self.next {
+            self.next = self.given;
+            self.tail = Tail::Ended;
+        }
     }
 
     /// Gives up what is too old, and moves what is in memory to the disk if that works again.
@@ -141,6 +155,11 @@ impl Log {
             self.on_disk(now, |log| log.move_to_disk(now));
         }
         self.tell_bytes();
+    }
+
+    /// Whether something waits in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.segments.iter().any(|segment| segment.place == Place::Memory)
     }
 
     /// Records that no batch has held yet.

@@ -143,12 +143,15 @@ impl Spool {
         self.events().reached()
     }
 
-    /// Takes lines of events, up to the one with the sequence `reached` in the activity log; blocks on the disk.
+    /// Takes lines of events, up to the one with the sequence `reached` in the activity log; blocks on the disk. Without
+    /// lines that is where this spool begins, which is written down at once.
     pub(super) fn append_events(&self, lines: &[u8], reached: u64) {
         let mut events = self.events();
         self.append(EntryKind::Event, lines);
-        // Killed here, the next process takes them again: rather twice than never.
         events.advance(reached);
+        if lines.is_empty() {
+            events.keep(reached);
+        }
     }
 
     /// Waits until so many records wait. For one waiter at a time.
@@ -190,13 +193,27 @@ impl Spool {
     /// What is to be done every second: the age limit, the way back to a disk that failed, and what is still owed to the disk,
     /// which is waited for while others append.
     pub(super) fn upkeep(&self) {
-        let unsynced = {
+        // Before the rest: what has come by now is in what is synced.
+        let events_reached = self.events_reached();
+        let (unsynced, in_memory) = {
             let mut log = self.log();
             log.upkeep(SystemTime::now());
-            log.take_unsynced()
+            (log.take_unsynced(), log.is_in_memory())
         };
-        if let Err(error) = unsynced.sync() {
-            tracing::error!(%error, mode = self.mode.as_str(), "the spool may not be on the disk yet");
+        match unsynced.sync() {
+            Ok(()) if !in_memory => self.keep_events_reached(events_reached),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(%error, mode = self.mode.as_str(), "the spool may not be on the disk yet");
+            }
+        }
+    }
+
+    /// The disk has all events up to there. After a kill or a power cut the next process takes those again that came later:
+    /// rather twice than never.
+    fn keep_events_reached(&self, reached: Option<u64>) {
+        if let Some(reached) = reached {
+            self.events().keep(reached);
         }
     }
 

@@ -5,7 +5,8 @@
 //! segment that this process writes, and no process writes to a segment of another one.
 //!
 //! The nonce is the entry's sequence. It is never used twice under one key: within a process sequences only go up, and an
-//! entry is encrypted once, when it comes; what is written again, or moved from memory to the disk, is the same ciphertext.
+//! entry is encrypted once, when it comes; what is written again, or moved from memory to the disk, is the same ciphertext,
+//! and the sequences of an append that broke off in a panic are passed over.
 //! Another process has another salt, whatever became of the sequences of the one before. Kind and length of the entry are
 //! bound to it; that an entry was left out shows in the sequences, that the last ones were cut off does not.
 

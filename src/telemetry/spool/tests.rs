@@ -441,6 +441,25 @@ fn encrypted_records_that_wait_in_memory_come_out_again_and_go_to_the_disk_as_th
 }
 
 #[test]
+fn after_a_panic_no_sequence_is_a_nonce_again() {
+    let mut bench = Bench::of(LIMITS, SpoolEncryption::Store);
+    bench.append(3);
+    bench.folder.fail(Fault::Panic);
+    let lines = lines(EntryKind::Record, 3..5);
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        bench.log.append(EntryKind::Record, &lines, bench.now);
+    }));
+    assert!(broken.is_err());
+    bench.folder.heal();
+    bench.next = 5;
+    bench.append(3);
+    assert_eq!(bench.folder.list().unwrap(), [6, 1], "those of the two that broke off are passed over");
+    let mut bench = bench.killed();
+    assert_eq!(bench.deliver_all(), [0, 1, 2, 5, 6, 7]);
+    assert_eq!(bench.reading(), Reading { accepted: 6, delivered: 6, ..bench.reading() });
+}
+
+#[test]
 fn the_place_in_the_activity_log_outlives_the_process_where_the_spool_does() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path().to_owned(), SpoolMode::WriteBehind, SpoolEncryption::None);
@@ -448,10 +467,19 @@ fn the_place_in_the_activity_log_outlives_the_process_where_the_spool_does() {
     let spool = open();
     assert_eq!(spool.events_reached(), None);
     spool.append_events(&[], 4);
-    spool.append_events(&lines(EntryKind::Event, 5..7), 6);
     drop(spool);
     let spool = open();
-    assert_eq!((spool.events_reached(), spool.waiting()), (Some(6), 2));
+    assert_eq!(spool.events_reached(), Some(4), "where to begin is written down at once");
+    spool.append_events(&lines(EntryKind::Event, 5..7), 6);
+    assert_eq!(spool.events_reached(), Some(6));
+    drop(spool);
+    let spool = open();
+    assert_eq!(spool.events_reached(), Some(4), "they were not synced: rather twice than never");
+    spool.append_events(&lines(EntryKind::Event, 5..7), 6);
+    spool.upkeep();
+    drop(spool);
+    let spool = open();
+    assert_eq!((spool.events_reached(), spool.waiting()), (Some(6), 4));
     let memory = SpoolSettings { mode: SpoolMode::Memory, ..settings.clone() };
     let spool = Spool::open("sink", &memory, None, Arc::default()).unwrap();
     spool.append_events(&[], 4);

@@ -1,11 +1,13 @@
-//! Writing ahead at the door: whoever has a whole answer finds its record written, whatever kind of answer it is, and a kill
+//! Writing ahead at the door: no answer is whole before its record is written, whatever kind of answer it is, so that a kill
 //! takes none of them; what does not become whole has its one record all the same.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt as _;
+use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -109,6 +111,66 @@ async fn whoever_has_an_answer_over_http2_finds_its_record_written() {
     gateway.exactly(MANNERS.len() + 1).await;
 }
 
+/// What a record file can be that takes nothing for now: a pipe that is full until it is read.
+struct Stuck {
+    sender: pipe::Sender,
+    receiver: pipe::Receiver,
+}
+
+impl Stuck {
+    fn at(path: &Path) -> Self {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        let options = || pipe::OpenOptions::new().read_write(true).clone();
+        Self {
+            sender: options().open_sender(path).unwrap(),
+            receiver: options().open_receiver(path).unwrap(),
+        }
+    }
+
+    async fn fill(&self) {
+        self.sender.writable().await.unwrap();
+        while self.sender.try_write(b"\n").is_ok() {}
+    }
+
+    async fn read(&self) -> String {
+        soon("something to read", self.receiver.readable()).await.unwrap();
+        let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(read @ 1..) = self.receiver.try_read(&mut buffer) {
+            text.extend_from_slice(&buffer[..read]);
+        }
+        String::from_utf8(text).unwrap()
+    }
+}
+
+/// On a slow machine the first wait may end early, which makes the test weaker but not wrong.
+async fn assert_held_up(stuck: &Stuck, answer: impl Future<Output = Answer>) {
+    let mut answer = pin!(answer);
+    let early = tokio::time::timeout(Duration::from_millis(150), &mut answer).await;
+    assert!(early.is_err(), "an answer without its record: {early:?}");
+    let mut taken = stuck.read().await;
+    let answer = soon("the answer", answer).await;
+    while !taken.contains(answer.header("x-request-id")) {
+        taken += &stuck.read().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_is_whole_before_its_record_is_taken() {
+    let upstream = manners().await;
+    let config = ahead(&service("iris", upstream.address, "")).replace("workers: 2", "workers: 1");
+    let (dir, certificates) = prepare(&config);
+    let stuck = Stuck::at(&dir.path().join("records.jsonl"));
+    let gateway = Gateway::start_in(dir, certificates).await;
+    let (mut h1, mut h2) = (gateway.connect().await, gateway.h2().await);
+    for (body, _, _) in MANNERS {
+        stuck.fill().await;
+        h1.send(score_request("iris", Some(KEY), body)).await;
+        assert_held_up(&stuck, h1.answer()).await;
+        stuck.fill().await;
+        assert_held_up(&stuck, h2.score("iris", KEY, body)).await;
+    }
+}
+
 /// An HTTP/2 replica's end may come in a frame of its own, behind all that was announced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_of_known_length_is_whole_though_its_replica_has_not_ended_it() {
@@ -161,13 +223,15 @@ async fn trailers_are_awaited_before_the_record_is_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_become_whole_has_one_record_too() {
     let replica = Replica::bind().await;
-    let cut = Upstream::once("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
+    let (cut, cuts) = Upstream::cut("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
     let websocket = "    websocket: true";
     let services = service("iris", replica.address, websocket) + &service("rose", cut.address, "");
     let gateway = Gateway::start(&ahead(&services)).await;
 
     let mut connection = gateway.connect().await;
     connection.send(score_request("rose", Some(KEY), "[1]")).await;
+    assert!(connection.head().await.unwrap().starts_with("HTTP/1.1 200"));
+    cuts.add_permits(1);
     connection.ending().await;
     let reasons = |records: &[Value]| -> Vec<String> {
         records.iter().map(|record| record["Reason"].as_str().unwrap().to_owned()).collect()

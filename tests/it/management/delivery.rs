@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::catalogue::primary_key;
-use super::{Api, gateway, problem};
-use crate::harness::{Load, Upstream, ok, score_request};
+use super::{Api, OWNER, gateway, managed, problem};
+use crate::harness::{Gateway, Load, Upstream, ok, score_request};
 
 const IRIS: &str = "/v1/workspaces/default/services/iris";
 
@@ -71,4 +71,39 @@ async fn copies_begin_and_end_with_a_patch_and_hold_their_deployment() {
     }
     gateway.exactly(8).await;
     assert_eq!(green.seen().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collection_begins_and_ends_with_a_patch_where_the_configuration_allows_it() {
+    let upstream = Upstream::echo().await;
+    let spec = json!({
+        "compute_type": "AKS",
+        "deployments": { "blue": { "traffic": 100, "replicas": [format!("http://{}", upstream.address)] } },
+        "data_collection": { "sample": 1.0, "body_bytes": 3 },
+    });
+    let without = gateway().await;
+    let answer = Api::owner(&without).call("PUT", IRIS, Some(&spec)).await;
+    assert_eq!(problem(&answer, 400, "BadRequest")["field"], "data_collection");
+
+    let allowing = managed("  []").replacen("telemetry: {", "telemetry: { data_collection: {},", 1);
+    let gateway = Gateway::start_with(&allowing, &[("bootstrap.key", OWNER)]).await;
+    let api = Api::owner(&gateway);
+    let made = api.expect(201, "PUT", IRIS, Some(&spec)).await;
+    assert_eq!(made["data_collection"], spec["data_collection"]);
+    let key = primary_key(&api, "iris").await;
+    let written = "scoregate_collected_total{service=\"iris\",outcome=\"written\"}";
+    assert_eq!(gateway.score("iris", Some(&key), "first").await.status, 200);
+    gateway.until_metric(written, 1.0).await;
+    let wrong = json!({ "data_collection": { "sample": 1.5 } });
+    let answer = api.call("PATCH", IRIS, Some(&wrong)).await;
+    assert_eq!(problem(&answer, 400, "BadRequest")["field"], "data_collection.sample");
+    api.expect(200, "PATCH", IRIS, Some(&json!({ "data_collection": null }))).await;
+    assert_eq!(gateway.score("iris", Some(&key), "second").await.status, 200);
+    api.expect(200, "PATCH", IRIS, Some(&json!({ "data_collection": {} }))).await;
+    assert_eq!(gateway.score("iris", Some(&key), "third").await.status, 200);
+    gateway.until_metric(written, 2.0).await;
+    let day = std::fs::read_dir(gateway.path("collected/iris")).unwrap().next().unwrap().unwrap();
+    let text = std::fs::read_to_string(day.path()).unwrap();
+    assert!(text.contains("\"Input\":\"fir\"") && text.contains("\"Input\":\"third\""), "{text}");
+    assert!(!text.contains("second"));
 }

@@ -4,6 +4,7 @@
 //! the schema and by `resolve`. The docs are the descriptions of the published JSON Schema.
 
 mod balancing;
+mod collection;
 mod gateway;
 mod health;
 mod listener;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::decode::At;
 pub(super) use balancing::{RawBalancing, RawEjection, RawEjections};
+pub(super) use collection::RawCollect;
 pub(super) use gateway::{RawDrain, RawLog, RawLogFormat, RawObserve, RawRuntime, RawTokens, RawWorkspace};
 pub(super) use health::{RawHealth, RawNames, RawProbe, RawReadiness};
 pub(super) use listener::{RawCertificate, RawListener, RawServerTls, RawTlsVersion};

@@ -7,6 +7,7 @@ use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
 use super::RawSecret;
 use super::balancing::{RawBalancing, RawEjection};
+use super::collection::RawCollect;
 use super::health::{RawHealth, RawNames};
 use super::listener::RawCertificate;
 use super::rate::RawRate;
@@ -68,6 +69,9 @@ pub(in super::super) struct RawService {
     /// Copies of calls to another deployment; absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<At<RawMirror>>,
+    /// Samples of inputs and outputs; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_collection: Option<At<RawCollect>>,
     /// Versions of the service, at least one.
     pub deployments: Vec<At<RawDeployment>>,
 }

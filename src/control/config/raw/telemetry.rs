@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
+use super::collection::RawCollector;
 use super::{RawOtlp, RawSecret};
 
 /// Records of calls and where they go; without this section no records are written.
@@ -26,6 +27,9 @@ pub(in super::super) struct RawTelemetry {
     /// Azure Application Insights. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_insights: Option<At<RawApplicationInsights>>,
+    /// Where inputs and outputs of calls are collected. A change needs a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_collection: Option<At<RawCollector>>,
     /// OpenTelemetry. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,
@@ -175,7 +179,25 @@ pub(in super::super) struct RawApplicationInsights {
     /// and again after a handshake that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<At<String>>,
+    /// Sends the gateway's own metrics as well. Absent: records only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<At<RawInsightsMetrics>>,
     /// Its spool, where it differs from `telemetry.spool`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<At<RawOwnSpool>>,
+}
+
+/// The gateway's own metrics as metric telemetry.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "InsightsMetrics")]
+#[serde(default, deny_unknown_fields)]
+pub(in super::super) struct RawInsightsMetrics {
+    /// Time between two sendings, 10s to 1h.
+    pub interval: At<RawDuration>,
+}
+
+impl Default for RawInsightsMetrics {
+    fn default() -> Self {
+        Self { interval: At::default_value(RawDuration::secs(60)) }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod balancing;
+mod collection;
 mod deployment;
 mod field;
 mod gateway;
@@ -44,6 +45,7 @@ impl Resolver<'_> {
         self.distinct_addresses(raw);
         let tokens = raw.tokens.as_ref().and_then(|tokens| self.tokens(tokens));
         let services = self.services(raw, root, tokens.as_ref());
+        self.collected_somewhere(&raw.services, &raw.telemetry);
         Config {
             workspace: self.workspace(&raw.workspace),
             public_url: raw.public_url.as_ref().and_then(|url| self.public_url(url)),

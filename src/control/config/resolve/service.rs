@@ -62,6 +62,7 @@ impl Resolver<'_> {
         let cors = raw.cors.as_ref().map(|cors| self.cors(cors));
         let retry = self.retry(&raw.retry);
         let split = self.split_settings(raw);
+        let collect = raw.data_collection.as_ref().map(|section| self.collect(section));
         let deployments = self.deployments(raw, of_deployments);
         let opens = Arc::new(self.opens(raw, &deployments));
         Some(ServiceSettings {
@@ -77,6 +78,7 @@ impl Resolver<'_> {
             cors,
             retry,
             split,
+            collect,
             deployments,
         })
     }

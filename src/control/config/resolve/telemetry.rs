@@ -24,6 +24,8 @@ use crate::tls::{self, ClientTlsSource};
 const SPOOL_SIZES: RangeInclusive<RawSize> = RawSize(1 << 20)..=RawSize(1 << 40);
 /// Bounds of the time that records wait.
 const SPOOL_AGES: RangeInclusive<RawDuration> = RawDuration::secs(60)..=RawDuration::secs(30 * 24 * 3600);
+/// Bounds of the time between two sendings of metrics: each series is an item, and ingestion is paid by its volume.
+const METRICS_INTERVALS: RangeInclusive<RawDuration> = RawDuration::secs(10)..=RawDuration::secs(3600);
 /// Hours of an outage at a few hundred calls per second.
 const DEFAULT_DISK: u64 = 256 << 20;
 const DEFAULT_MEMORY: u64 = 32 << 20;
@@ -60,6 +62,7 @@ impl Resolver<'_> {
             }),
             otlp,
             activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
+            collector: self.data_collection(raw),
         }
     }
 
@@ -101,6 +104,8 @@ impl Resolver<'_> {
         let spool = self.spool(&raw.spool, section.and_then(|section| section.spool.as_ref()));
         let section = section?;
         let ca = section.ca.as_ref().and_then(|ca| self.collector_ca(ca));
+        let metrics = section.metrics.as_ref();
+        let metrics_interval = metrics.map(|metrics| self.duration(&metrics.interval, METRICS_INTERVALS));
         let connection = self.connection(section)?;
         if connection.is_plain() {
             self.report.warning(
@@ -108,7 +113,7 @@ impl Resolver<'_> {
                 "has an IngestionEndpoint of plain http: records cross the network unencrypted; use https",
             );
         }
-        Some(InsightsSettings { connection, ca, spool })
+        Some(InsightsSettings { connection, ca, metrics_interval, spool })
     }
 
     fn connection(&mut self, raw: &At<RawApplicationInsights>) -> Option<ConnectionString> {

@@ -49,6 +49,17 @@ fn a_bundle_that_cannot_be_read_is_told_at_once() {
 }
 
 #[test]
+fn metrics_are_sent_at_an_interval_within_bounds_or_not_at_all() {
+    assert_eq!(told("  application_insights: { metrics: {} }\n", &[KEY]), [""; 0]);
+    assert_eq!(
+        told("  application_insights: { metrics: { interval: 1s } }\n", &[KEY]),
+        [
+            "c.yaml:5:48: telemetry.application_insights.metrics.interval: 1s is out of range; allowed are 10s to 1h"
+        ]
+    );
+}
+
+#[test]
 fn a_spool_is_within_its_bounds() {
     let shared = "  spool: { mode: memory, size: 1KiB, age: 5s }\n";
     assert_eq!(

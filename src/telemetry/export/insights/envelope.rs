@@ -1,52 +1,60 @@
-//! A record's line as a `RequestData` envelope (Application Insights data model, schema version 2).
+//! The envelope around one item of telemetry (Application Insights data model, schema version 2) and what it says of the
+//! gateway.
 //!
-//! Made of the line alone: what privacy leaves out of that can be in no envelope. The seven fields that Azure's own record
-//! of a scoring call has, and every other text of the record, are custom properties; numbers are measurements. So a new
-//! field of the record needs nothing here.
+//! Fields that only repeat their defaults (`ver` 1, `sampleRate` 100) are left out, as Azure's own exporters do.
 
-use std::borrow::Cow;
-
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::super::exporter::Untranslatable;
 use super::super::machine_name;
 use super::connection::InstrumentationKey;
-use super::line::{Line, Scalar};
 
 /// Longest values, in characters (Application Insights data model).
-const NAME_CAP: usize = 1024;
-const URL_CAP: usize = 2048;
-const SOURCE_CAP: usize = 1024;
-const PROPERTY_NAME_CAP: usize = 150;
-const PROPERTY_CAP: usize = 8192;
+pub(super) const PROPERTY_NAME_CAP: usize = 150;
+pub(super) const PROPERTY_CAP: usize = 8192;
 /// Largest item, in bytes.
-const ITEM_CAP: usize = 64 * 1024;
-/// Numbers that are no quantities, and the one that the seven fields have as well as the standard ones.
-const NUMBERS_AS_TEXT: [&str; 3] = ["StatusCode", "ModelStatusCode", "Duration"];
-/// Fields that have a place of their own and would only be there twice.
-const STANDARD_ONLY: [&str; 3] = ["Time", "TraceId", "ClientAddress"];
-/// Durations end here: 1,000 days.
-const MOST_MICROS: u64 = 1_000 * 24 * 3_600 * 1_000_000 - 1;
+pub(super) const ITEM_CAP: usize = 64 * 1024;
 
 /// Makes the envelopes of one resource.
 pub(super) struct Envelopes {
-    pub(super) key: InstrumentationKey,
+    key: InstrumentationKey,
     /// Which gateway of several: the machine's name.
-    pub(super) instance: String,
+    instance: String,
+}
+
+/// One kind of data.
+pub(super) trait Data: Serialize {
+    /// The envelope's name.
+    const NAME: &'static str;
+    /// The data's own name.
+    const TYPE: &'static str;
+}
+
+/// What an item is part of, and who caused it.
+#[derive(Clone, Copy, Default, Serialize)]
+pub(super) struct Context<'a> {
+    #[serde(rename = "ai.operation.id", skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<&'a str>,
+    #[serde(rename = "ai.operation.parentId", skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<&'a str>,
+    #[serde(rename = "ai.operation.name", skip_serializing_if = "Option::is_none")]
+    pub operation_name: Option<&'a str>,
+    #[serde(rename = "ai.location.ip", skip_serializing_if = "Option::is_none")]
+    pub address: Option<&'a str>,
+    #[serde(rename = "ai.user.userAgent", skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<&'a str>,
+    #[serde(rename = "ai.user.authUserId", skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Envelope<'a> {
-    ver: u8,
+struct Envelope<'a, D> {
     name: &'static str,
     time: &'a str,
-    #[serde(rename = "sampleRate")]
-    sample_rate: f32,
     #[serde(rename = "iKey")]
     key: &'a str,
     tags: Tags<'a>,
-    data: Data<'a>,
+    data: Typed<'a, D>,
 }
 
 #[derive(Serialize)]
@@ -55,97 +63,53 @@ struct Tags<'a> {
     role: &'static str,
     #[serde(rename = "ai.cloud.roleInstance")]
     instance: &'a str,
-    #[serde(rename = "ai.operation.id")]
-    operation_id: &'a str,
-    #[serde(rename = "ai.operation.name")]
-    operation_name: &'a str,
     #[serde(rename = "ai.internal.sdkVersion")]
     version: &'static str,
-    #[serde(rename = "ai.location.ip", skip_serializing_if = "Option::is_none")]
-    address: Option<&'a str>,
-    #[serde(rename = "ai.user.userAgent", skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
-    #[serde(rename = "baseType")]
-    base_type: &'static str,
-    #[serde(rename = "baseData")]
-    base_data: RequestData<'a>,
+    #[serde(flatten)]
+    context: Context<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct RequestData<'a> {
-    ver: u8,
-    id: &'a str,
-    name: &'a str,
-    duration: &'a str,
-    success: bool,
-    response_code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<&'a str>,
-    properties: Properties<'a>,
-    measurements: Measurements<'a>,
+struct Typed<'a, D> {
+    base_type: &'static str,
+    base_data: &'a D,
 }
-
-/// The texts of a line.
-struct Properties<'a>(&'a Line<'a>);
-/// The numbers of a line.
-struct Measurements<'a>(&'a Line<'a>);
 
 impl Envelopes {
     pub(super) fn new(key: InstrumentationKey) -> Self {
         Self { key, instance: machine_name() }
     }
 
-    /// The envelope of one line.
-    pub(super) fn translate(&self, line: &[u8]) -> Result<Vec<u8>, Untranslatable> {
-        let line =
-            Line::parse(line).map_err(|error| Untranslatable(format!("the line is no record: {error}")))?;
-        let missing = |field: &str| Untranslatable(format!("the record has no {field}"));
-        let time = line.text("Time").ok_or_else(|| missing("Time"))?;
-        let request_id = line.text("RequestId").ok_or_else(|| missing("RequestId"))?;
-        let status = line.number("StatusCode").ok_or_else(|| missing("StatusCode"))?;
-        let derived_id = request_id.replace('-', "");
-        let name = name(&line);
-        let name = cut(&name, NAME_CAP);
-        let address = line.text("ClientAddress");
-        let url = line.text("RequestUrl").filter(|url| url.starts_with("http"));
+    /// Those of a test: with a key, on the machine `host-1`.
+    #[cfg(test)]
+    pub(super) fn sample() -> Self {
+        let text = "InstrumentationKey=99999999-8888-4777-8666-555555555555";
+        let connection = super::ConnectionString::of(Some(text), |_| None).unwrap();
+        Self { key: connection.key().clone(), instance: "host-1".to_owned() }
+    }
+
+    /// The item with this data; `time` is RFC 3339 in UTC with a `Z`.
+    ///
+    /// # Errors
+    /// It is larger than an item may be.
+    pub(super) fn item<D: Data>(
+        &self,
+        time: &str,
+        context: Context<'_>,
+        data: &D,
+    ) -> Result<Vec<u8>, Untranslatable> {
         let envelope = Envelope {
-            ver: 1,
-            name: "Microsoft.ApplicationInsights.Request",
+            name: D::NAME,
             time,
-            sample_rate: 100.0,
             key: self.key.expose(),
             tags: Tags {
                 role: "scoregate",
                 instance: &self.instance,
-                operation_id: line.text("TraceId").unwrap_or(&derived_id),
-                operation_name: name,
                 version: concat!("scoregate:", env!("CARGO_PKG_VERSION")),
-                address,
-                user_agent: line.text("UserAgent"),
+                context,
             },
-            data: Data {
-                base_type: "RequestData",
-                base_data: RequestData {
-                    ver: 2,
-                    id: request_id,
-                    name,
-                    duration: &duration(line.number("Duration").unwrap_or_default()),
-                    // An answer that was begun well and broken off has its status, and a reason that is not "ok".
-                    success: status < 400.0 && line.text("Reason").is_none_or(|reason| reason == "ok"),
-                    response_code: &status.to_string(),
-                    source: address.map(|address| cut(address, SOURCE_CAP)),
-                    url: url.map(|url| cut(url, URL_CAP)),
-                    properties: Properties(&line),
-                    measurements: Measurements(&line),
-                },
-            },
+            data: Typed { base_type: D::TYPE, base_data: data },
         };
         let item = serde_json::to_vec(&envelope).map_err(|error| Untranslatable(error.to_string()))?;
         match item.len() {
@@ -155,233 +119,20 @@ impl Envelopes {
     }
 }
 
-/// Method and path. Where no service was found the path is anybody's guess, and each would make a name of its own.
-fn name(line: &Line<'_>) -> String {
-    let method = line.text("HTTPMethod").unwrap_or("UNKNOWN");
-    let path = line.text("RequestUrl").filter(|_| line.text("Service").is_some()).map(path);
-    format!("{method} {}", path.unwrap_or("(no service)"))
-}
-
-fn path(url: &str) -> &str {
-    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]);
-    path.split_once('?').map_or(path, |(path, _)| path)
-}
-
-/// `d.hh:mm:ss.ffffff`, the form of .NET's TimeSpan.
-fn duration(milliseconds: f64) -> String {
-    let micros = ((milliseconds * 1000.0).round().max(0.0) as u64).min(MOST_MICROS);
-    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    format!("{days}.{hours:02}:{minutes:02}:{:02}.{micros:06}", seconds % 60)
-}
-
 /// At most so many characters.
-fn cut(text: &str, most: usize) -> &str {
+pub(super) fn cut(text: &str, most: usize) -> &str {
     if text.len() <= most {
         return text;
     }
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
-impl Serialize for Properties<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.0.iter().filter(|(name, _)| !STANDARD_ONLY.contains(name)) {
-            let text = match value {
-                Scalar::Text(text) => Cow::Borrowed(cut(text, PROPERTY_CAP)),
-                Scalar::Bool(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
-                Scalar::Whole(number) if NUMBERS_AS_TEXT.contains(&name) => number.to_string().into(),
-                Scalar::Number(number) if NUMBERS_AS_TEXT.contains(&name) => number.to_string().into(),
-                Scalar::Whole(_) | Scalar::Number(_) | Scalar::Unknown => continue,
-            };
-            map.serialize_entry(cut(name, PROPERTY_NAME_CAP), &text)?;
-        }
-        map.end()
-    }
-}
-
-impl Serialize for Measurements<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.0.iter().filter(|(name, _)| !NUMBERS_AS_TEXT.contains(name)) {
-            let name = cut(name, PROPERTY_NAME_CAP);
-            match value {
-                Scalar::Whole(number) => map.serialize_entry(name, number)?,
-                Scalar::Number(number) => map.serialize_entry(name, number)?,
-                Scalar::Unknown | Scalar::Bool(_) | Scalar::Text(_) => {}
-            }
-        }
-        map.end()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::ConnectionString;
     use super::*;
-    use crate::telemetry::Privacy;
-    use crate::telemetry::record::{Principal, Record, RequestUrl};
-    use serde_json::{Value, json};
-
-    const KEY: &str = "99999999-8888-4777-8666-555555555555";
-
-    fn envelopes() -> Envelopes {
-        let connection = ConnectionString::of(Some(&format!("InstrumentationKey={KEY}")), |_| None).unwrap();
-        Envelopes { instance: "host-1".to_owned(), ..Envelopes::new(connection.key().clone()) }
-    }
-
-    fn translated(record: &Record, privacy: Privacy) -> Value {
-        let mut line = Vec::new();
-        record.encode(privacy, &mut line);
-        let item = envelopes().translate(line.strip_suffix(b"\n").unwrap()).unwrap();
-        serde_json::from_slice(&item).unwrap()
-    }
 
     #[test]
-    fn the_envelope_of_a_whole_record() {
-        let expected = json!({
-            "ver": 1,
-            "name": "Microsoft.ApplicationInsights.Request",
-            "time": "2026-11-24T10:28:52.123456Z",
-            "sampleRate": 100.0,
-            "iKey": KEY,
-            "tags": {
-                "ai.cloud.role": "scoregate",
-                "ai.cloud.roleInstance": "host-1",
-                "ai.operation.id": "0af7651916cd43dd8448eb211c80319c",
-                "ai.operation.name": "POST /api/v1/service/iris/score",
-                "ai.internal.sdkVersion": concat!("scoregate:", env!("CARGO_PKG_VERSION")),
-                "ai.location.ip": "192.0.2.7",
-                "ai.user.userAgent": "curl/8.0",
-            },
-            "data": { "baseType": "RequestData", "baseData": {
-                "ver": 2,
-                "id": "11111111-2222-4333-8444-555555555555",
-                "name": "POST /api/v1/service/iris/score",
-                "duration": "0.00:00:00.012045",
-                "success": true,
-                "responseCode": "200",
-                "source": "192.0.2.7",
-                "url": "https://score.example.org:8443/api/v1/service/iris/score?code=***",
-                "properties": {
-                    "HTTPMethod": "POST",
-                    "UserAgent": "curl/8.0",
-                    "ComputeType": "AKS",
-                    "RequestUrl": "https://score.example.org:8443/api/v1/service/iris/score?code=***",
-                    "StatusCode": "200",
-                    "RequestId": "11111111-2222-4333-8444-555555555555",
-                    "Duration": "12.045",
-                    "Service": "iris",
-                    "Deployment": "blue",
-                    "Replica": "127.0.0.1:5001",
-                    "AuthType": "key",
-                    "KeyId": "primary",
-                    "ModelStatusCode": "200",
-                    "Reason": "ok",
-                    "EndedBy": "upstream",
-                    "ClientRequestId": "abc",
-                    "ParentSpanId": "b7ad6b7169203331",
-                    "TraceFlags": "01",
-                    "Protocol": "HTTP/1.1",
-                    "Model": "org/name",
-                },
-                "measurements": {
-                    "Attempts": 1, "RequestBytes": 1024, "ResponseBytes": 130,
-                    "QueueMs": 0.0, "ConnectMs": 0.25, "FirstByteMs": 11.0, "StreamMs": 1.0,
-                    "PromptTokens": 9, "CompletionTokens": 12,
-                },
-            } },
-        });
-        assert_eq!(translated(&Record::sample(), Privacy::Standard), expected);
-    }
-
-    #[test]
-    fn what_privacy_leaves_out_is_in_no_envelope() {
-        let record = Record {
-            principal: Principal::Subject("alice-the-caller".into()),
-            user_agent: Some(http::HeaderValue::from_static("agent-of-alice")),
-            url: RequestUrl {
-                path_and_query: bytes::Bytes::from_static(b"/score?patient=4711"),
-                ..Record::sample().url
-            },
-            ..Record::sample()
-        };
-        let shown = ["alice-the-caller", "agent-of-alice", "patient", "4711", "192.0.2.7", "\"abc\""];
-        let standard = translated(&record, Privacy::Standard).to_string();
-        assert!(shown.iter().all(|part| standard.contains(part)), "{standard}");
-        let private = translated(&record, Privacy::High).to_string();
-        assert!(!shown.iter().any(|part| private.contains(part)), "{private}");
-        assert!(private.contains("\"name\":\"POST /score\""), "{private}");
-    }
-
-    #[test]
-    fn a_call_of_which_little_is_known_still_makes_an_envelope() {
-        let record = Record {
-            method: None,
-            url: RequestUrl::default(),
-            service: None,
-            parent: None,
-            status: 400,
-            ..Record::sample()
-        };
-        let value = translated(&record, Privacy::High);
-        let data = &value["data"]["baseData"];
-        assert_eq!(value["tags"]["ai.operation.id"], "11111111222243338444555555555555");
-        assert_eq!((&data["name"], &data["success"]), (&json!("UNKNOWN (no service)"), &json!(false)));
-        assert_eq!((data.get("url"), data.get("source")), (None, None));
-        for bad in ["", "{}", "7", r#"{"Time":"t","RequestId":"r"}"#] {
-            assert!(envelopes().translate(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn success_is_a_status_below_400_and_a_whole_answer() {
-        use crate::error::Reason;
-        let success = |status, reason| {
-            let record = Record { status, reason, ..Record::sample() };
-            translated(&record, Privacy::Standard)["data"]["baseData"]["success"] == true
-        };
-        assert!(success(200, Reason::Ok) && success(302, Reason::Ok));
-        assert!(!success(200, Reason::UpstreamReset) && !success(401, Reason::AuthMissing));
-        assert!(!success(499, Reason::ClientGone) && !success(500, Reason::Internal));
-    }
-
-    #[test]
-    fn everything_is_cut_at_its_limit_and_at_a_character() {
+    fn texts_are_cut_at_a_character() {
         assert_eq!((cut("abc", 3), cut("abcd", 3), cut("éèàù", 3)), ("abc", "abc", "éèà"));
-        let long = "é".repeat(PROPERTY_CAP + 1);
-        let texts: String =
-            (0..10).map(|number| format!(r#","Text{number}":"{}""#, "x".repeat(9_000))).collect();
-        let huge = format!(r#"{{"Time":"t","StatusCode":200,"RequestId":"r"{texts}}}"#);
-        let error = envelopes().translate(huge.as_bytes()).map(|item| item.len()).unwrap_err();
-        assert!(error.0.ends_with("the limit is 65536"), "{}", error.0);
-        let line = format!(
-            r#"{{"Time":"t","StatusCode":200,"RequestId":"r","Service":"s","HTTPMethod":"GET",
-            "RequestUrl":"https://h/{}","{long}":"{}"}}"#,
-            "u".repeat(9_000),
-            "x".repeat(9_000)
-        );
-        let value: Value = serde_json::from_slice(&envelopes().translate(line.as_bytes()).unwrap()).unwrap();
-        let data = &value["data"]["baseData"];
-        let length = |value: &Value| value.as_str().unwrap().chars().count();
-        assert_eq!((length(&data["name"]), length(&data["url"])), (NAME_CAP, URL_CAP));
-        let properties = data["properties"].as_object().unwrap();
-        assert_eq!(length(&properties["RequestUrl"]), PROPERTY_CAP);
-        assert_eq!(length(&properties[&"é".repeat(PROPERTY_NAME_CAP)]), PROPERTY_CAP);
-    }
-
-    #[test]
-    fn durations_are_time_spans() {
-        for (milliseconds, text) in [
-            (0.0, "0.00:00:00.000000"),
-            (12.045, "0.00:00:00.012045"),
-            (61_000.5, "0.00:01:01.000500"),
-            (86_400_000.0 + 3_600_000.0, "1.01:00:00.000000"),
-            (f64::MAX, "999.23:59:59.999999"),
-            (-1.0, "0.00:00:00.000000"),
-        ] {
-            assert_eq!(duration(milliseconds), text);
-        }
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 /// The fields of one record.
 pub(super) struct Line<'a>(Vec<(Cow<'a, str>, Scalar<'a>)>);
 
-/// A field's value. Records have no lists or objects; one would count as unknown.
+/// A field's value; lists and objects count as unknown.
 #[derive(Debug, PartialEq)]
 pub(super) enum Scalar<'a> {
     Unknown,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -20,10 +21,12 @@ use tokio::task::JoinHandle;
 
 use super::super::exporter::Fate;
 use super::super::runner::Runner;
+use super::sender::MOST_REDIRECTS;
 use super::*;
+use crate::catalog::ComputeType;
 use crate::telemetry::record::Record;
-use crate::telemetry::spool::{Entry, EntryKind, ExporterCounts, Reading, Spool};
-use crate::telemetry::{Privacy, SpoolEncryption, SpoolMode, SpoolSettings};
+use crate::telemetry::spool::{ExporterCounts, Reading, Spool};
+use crate::telemetry::{Metrics, Privacy, ServiceMetrics, SpoolEncryption, SpoolMode, SpoolSettings};
 
 const KEY: &str = "99999999-8888-4777-8666-555555555555";
 
@@ -31,11 +34,11 @@ const KEY: &str = "99999999-8888-4777-8666-555555555555";
 #[derive(Clone, Debug)]
 struct Reply(u16, Vec<(&'static str, String)>, String);
 
-/// The exporter towards an endpoint.
-fn exporter(endpoint: &str) -> Insights {
+/// The exporter's towards an endpoint.
+fn settings(endpoint: &str) -> InsightsSettings {
     let text = format!("InstrumentationKey={KEY};IngestionEndpoint={endpoint}");
     let connection = ConnectionString::of(Some(&text), |_| None).unwrap();
-    Insights::new(&InsightsSettings { connection, ca: None, spool: spool() })
+    InsightsSettings { connection, ca: None, metrics_interval: None, spool: spool() }
 }
 
 fn spool() -> SpoolSettings {
@@ -86,8 +89,12 @@ impl Ingestion {
         Self { address, state, accepting }
     }
 
+    fn settings(&self) -> InsightsSettings {
+        settings(&format!("http://{}/", self.address))
+    }
+
     fn exporter(&self) -> Insights {
-        exporter(&format!("http://{}/", self.address))
+        Insights::new(&self.settings())
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -220,7 +227,7 @@ async fn a_redirect_elsewhere_or_without_end_is_not_followed() {
 #[tokio::test]
 async fn a_dead_collector_is_for_later() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let mut exporter = exporter(&format!("http://{address}"));
+    let mut exporter = Insights::new(&settings(&format!("http://{address}")));
     let items = items(&exporter, 1);
     let Outcome::Later(again) = exporter.send(&items).await else { panic!("not later") };
     assert!(again.cause.starts_with("connecting failed"), "{}", again.cause);
@@ -308,4 +315,90 @@ async fn at_the_end_it_delivers_what_it_can_and_does_not_wait_for_a_collector_th
     running.task.await.unwrap();
     let reading = running.counts.reading();
     assert_eq!((reading.delivered, reading.spooled), (0, 1), "it stays in the spool");
+}
+
+/// The meter of a gateway with one service, which has had one call.
+fn metered(server: &Ingestion) -> (Meter, Arc<ServiceMetrics>) {
+    let metrics = Metrics::new();
+    let service = metrics.service(&"iris".into(), ComputeType::Aks);
+    service.observe(&Record::sample());
+    (Meter::new(&server.settings(), metrics), service)
+}
+
+/// What each request said of the calls of `iris`.
+fn calls(server: &Ingestion) -> Vec<Option<f64>> {
+    let value = |item: &Value| {
+        let data = &item["data"]["baseData"];
+        let point = &data["metrics"][0];
+        let named = point["name"] == "scoregate_requests_total" && data["properties"]["service"] == "iris";
+        named.then(|| point["value"].as_f64().unwrap())
+    };
+    server.seen().iter().map(|seen| seen.items.iter().find_map(value)).collect()
+}
+
+#[tokio::test]
+async fn metrics_that_were_not_taken_are_part_of_the_next_ones() {
+    let all = Reply(206, vec![], r#"{"errors":[]}"#.to_owned());
+    let server = Ingestion::start(vec![reply(200, "{}"), reply(503, ""), all, reply(400, "")]).await;
+    let (mut meter, service) = metered(&server);
+    for _ in 0..5 {
+        meter.send().await;
+        service.observe(&Record::sample());
+    }
+    // The third has the call that the second could not tell, the fifth no more the one that was refused for good.
+    assert_eq!(calls(&server), [Some(1.0), Some(1.0), Some(2.0), Some(1.0), Some(1.0)]);
+    assert_eq!(server.seen()[0].items[0]["name"], "Microsoft.ApplicationInsights.Metric");
+}
+
+#[tokio::test]
+async fn of_metrics_partly_taken_only_the_rest_is_told_again() {
+    let server = Ingestion::start(vec![]).await;
+    let (mut meter, _) = metered(&server);
+    meter.send().await;
+    let items = server.seen()[0].items.clone();
+    let is_calls =
+        |item: &Value| item["data"]["baseData"]["metrics"][0]["name"] == "scoregate_requests_total";
+    let (at, others) = (items.iter().position(is_calls).unwrap(), items.len());
+    let partly = format!(r#"{{"errors":[{{"index":{at},"statusCode":500}}]}}"#);
+    let server = Ingestion::start(vec![reply(206, &partly)]).await;
+    let (mut meter, service) = metered(&server);
+    meter.send().await;
+    service.observe(&Record::sample());
+    meter.send().await;
+    assert_eq!(calls(&server), [Some(1.0), Some(2.0)]);
+    assert!(server.seen()[1].items.len() < others, "what has not grown is not sent");
+}
+
+#[tokio::test]
+async fn metrics_are_sent_once_more_at_the_end() {
+    let server = Ingestion::start(vec![]).await;
+    let (meter, _) = metered(&server);
+    let closing = watch::Sender::new(false);
+    let task = tokio::spawn(meter.run(Duration::from_secs(3600), closing.subscribe()));
+    closing.send_replace(true);
+    task.await.unwrap();
+    assert_eq!(calls(&server), [Some(1.0)]);
+}
+
+#[tokio::test]
+async fn series_beyond_the_bound_wait_for_the_next_time() {
+    let server = Ingestion::start(vec![]).await;
+    let metrics = Metrics::new();
+    for number in 0..300 {
+        metrics.service(&format!("s{number}").into(), ComputeType::Aks).observe(&Record::sample());
+    }
+    let mut meter = Meter::new(&server.settings(), metrics);
+    let told = |server: &Ingestion| {
+        let items = server.seen().into_iter().flat_map(|seen| seen.items);
+        items
+            .filter(|item| item["data"]["baseData"]["metrics"][0]["name"] == "scoregate_requests_total")
+            .count()
+    };
+    meter.send().await;
+    let sizes: Vec<_> = server.seen().iter().map(|seen| seen.items.len()).collect();
+    assert_eq!(sizes, [BATCH.records; 4]);
+    for _ in 0..10 {
+        meter.send().await;
+    }
+    assert_eq!(told(&server), 300, "each counter once, those that were left out at first as well");
 }

@@ -43,6 +43,8 @@ pub(super) enum Fault {
     Sync,
     /// Nothing can be removed.
     Remove,
+    /// Writes panic.
+    Panic,
 }
 
 struct SimFile {
@@ -227,6 +229,8 @@ impl Folder for SimFolder {
 
 impl SegmentFile for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let fault = self.folder.lock().fault;
+        assert_ne!(fault, Some(Fault::Panic), "as the test wants it");
         let offset = usize::try_from(offset).unwrap();
         let (room, fault, now) = {
             let inner = self.folder.lock();
