@@ -35,7 +35,8 @@ SETTINGS = {
 # Every exporter there is, to what stands in for the model and takes all: the gateway's own work is measured, nothing else.
 EXPORTERS = (
     "spool: {{ path: {folder}/spool, mode: {mode} }}\n"
-    "  application_insights: {{ connection_string: {{ file: {folder}/connection-string }} }}"
+    "  application_insights: {{ connection_string: {{ file: {folder}/connection-string }} }}\n"
+    "  otlp: {{ endpoint: '{endpoint}', protocol: http/protobuf }}"
 )
 INSTRUMENTATION_KEY = "99999999-8888-4777-8666-555555555555"
 # After the load: exporters send together, once a second, what little came meanwhile.
@@ -216,7 +217,7 @@ def exporters(bench, mode):
     endpoint = f"http://127.0.0.1:{bench.upstream_port}/"
     secret = bench.folder / "connection-string"
     secret.write_text(f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint={endpoint}")
-    return EXPORTERS.format(folder=bench.folder, mode=mode)
+    return EXPORTERS.format(folder=bench.folder, endpoint=endpoint, mode=mode)
 
 
 def delivered(running, calls):

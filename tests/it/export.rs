@@ -142,7 +142,8 @@ fn checked(item: &Value) -> String {
     if item["data"]["baseType"] == "EventData" {
         assert_eq!(item["name"], "Microsoft.ApplicationInsights.Event");
         let data = &item["data"]["baseData"];
-        assert_eq!(data["name"], data["properties"]["operationName"]);
+        assert!(data["name"].as_str().unwrap().starts_with("Microsoft."), "{item}");
+        assert_eq!(data["name"], item["tags"]["ai.operation.name"]);
         return format!("event {}", data["properties"]["sequence"].as_str().unwrap());
     }
     assert_eq!(item["name"], "Microsoft.ApplicationInsights.Request");

@@ -4,6 +4,7 @@ what Azure's own exporter sends there.
 On every page of metrics the books must balance, and in the end the collector has taken or refused each record exactly once.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import requests
 
 from gateway import eventually
 from ingestion import Ingestion, Play
+from insights_schema import faults
 from managed import ManagedGateway
 from traffic import TrafficGateway
 
@@ -256,6 +258,25 @@ def test_items_have_only_fields_that_azures_models_know_and_all_that_they_must(e
         assert {name for name, required in known.items() if required} <= found.keys(), model
 
 
+@pytest.mark.parametrize("place, value", [
+    ("time", "2026-11-24 10:28:52"), ("time", "2026-11-24T10:28:52+01:00"), ("iKey", "key"), ("name", "Request"),
+    ("tags/ai.operation.id", "0af7"), ("tags/ai.operation.parentId", None), ("tags/ai.cloud.role", 7), ("extra", 1),
+    ("data/baseType", "MessageData"), ("data/baseData/ver", 1), ("data/baseData/id", "x" * 129),
+    ("data/baseData/duration", "12.5"), ("data/baseData/success", "true"), ("data/baseData/responseCode", 200),
+    ("data/baseData/properties/StatusCode", 200), ("data/baseData/measurements/QueueMs", "0"),
+    ("data/baseData/url", "u" * 2049), ("data/baseData/unknown", 1),
+])  # fmt: skip
+def test_the_schema_tells_what_is_wrong(exporting, ingestion, before, place, value):
+    if not ingestion.items("RequestData"):
+        exporting.score(1)
+        exporting.settled(before + 1)
+    item = json.loads(json.dumps(ingestion.items("RequestData")[-1]))
+    assert not faults(item)
+    *folders, name = place.split("/")
+    functools.reduce(dict.__getitem__, folders, item)[name] = value
+    assert faults(item)
+
+
 def test_a_request_is_as_azures_exporter_would_send_it(exporting, before, ingestion):
     agent = "reference/1.0"
     exporting.score(1, **{"User-Agent": agent, "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"})
@@ -270,13 +291,10 @@ def test_a_request_is_as_azures_exporter_would_send_it(exporting, before, ingest
 
     assert ours.keys() == theirs.keys()
     assert {name: ours[name] for name in ("name", "iKey", "time")} == {name: theirs[name] for name in ("name", "iKey", "time")}
-    # Of ours, what the record does not have.
-    unknown = MACHINE_TAGS | ({"ai.operation.parentId"} - ours["tags"].keys() if "ParentSpanId" not in record else set())
-    assert theirs["tags"].keys() - ours["tags"].keys() == unknown
-    assert ours["tags"].keys() <= theirs["tags"].keys()
+    assert theirs["tags"].keys() - ours["tags"].keys() == MACHINE_TAGS and ours["tags"].keys() <= theirs["tags"].keys()
     for name in ours["tags"].keys() - {"ai.internal.sdkVersion"}:
         assert ours["tags"][name] == theirs["tags"][name], name
-    assert theirs["tags"]["ai.operation.id"] == TRACE_ID
+    assert (theirs["tags"]["ai.operation.id"], theirs["tags"]["ai.operation.parentId"]) == (TRACE_ID, PARENT_ID)
 
     ours, theirs = ours["data"], theirs["data"]
     assert ours.keys() == theirs.keys() and ours["baseType"] == theirs["baseType"]

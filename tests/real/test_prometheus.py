@@ -33,6 +33,7 @@ services:
     limits: {{ concurrent_requests_per_replica: 4, rate_per_principal: {{ requests_per_second: 1000 }} }}
     retry: {{ attempts: 3, replay: always, statuses: [503] }}
     mirror: {{ deployment: green, percent: 50 }}
+    data_collection: {{ sample: 1 }}
     deployments:
       - name: blue
         traffic: 100
@@ -50,6 +51,7 @@ services:
 TELEMETRY = """telemetry:
   records: {{ file: {{ path: "{workdir}/records.jsonl" }} }}
   spool: {{ path: "{workdir}/spool" }}
+  data_collection: {{ path: "{workdir}/collected" }}
   application_insights: {{ connection_string: {{ file: "{workdir}/insights" }} }}
 """
 MANAGED = {

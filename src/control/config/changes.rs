@@ -246,6 +246,28 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_export_to_opentelemetry_is_named_by_its_parts() {
+        let listener = "listeners: [{name: one, address: 127.0.0.1:1, plaintext: true}]\n";
+        let of = |otlp: &str| config(&format!("{listener}telemetry: {{otlp: {otlp}}}\n"));
+        let changes = |old: &str, new: &str| needs_restart(&of(old), &of(new));
+        assert_eq!(changes("{}", "{traces: true}"), [""; 0], "what it says is the default");
+        assert_eq!(
+            changes("{}", "{gen_ai: true, logs: false, resource: {a: b}, sampling: {ratio: 0.5}}"),
+            ["resource", "gen_ai", "traces", "logs"]
+                .map(|part| format!("telemetry.otlp.{part} changed: restart to apply"))
+        );
+        assert_eq!(
+            changes("{metrics_interval: 5s}", "{spool: {mode: memory, size: 256MiB}}"),
+            [
+                "telemetry.otlp.metrics changed: restart to apply",
+                "telemetry.otlp.spool.mode changed from write_behind to memory: restart to apply",
+            ]
+        );
+        let none = config(listener);
+        assert_eq!(needs_restart(&none, &of("{}")), ["telemetry.otlp changed: restart to apply"]);
+    }
+
+    #[test]
     fn a_changed_exporter_is_named_without_its_secret() {
         let listener = "listeners: [{name: one, address: 127.0.0.1:1, plaintext: true}]\n";
         let old = config(&format!("{listener}telemetry: {{application_insights: {{}}}}\n"));

@@ -5,7 +5,7 @@
 //! what can be asked for, [`series`] puts minutes together as they are asked for.
 //!
 //! Bounds: a minute is kept for a service only if it had calls then, so one that rests costs nothing; a service with calls
-//! in every minute has [`MINUTES`] of them, some 310 KiB; all services together have at most [`MOST_MINUTES`], which is 62 MiB
+//! in every minute has [`MINUTES`] of them, some 315 KiB; all services together have at most [`MOST_MINUTES`], which is 62 MiB
 //! or 200 such services. Past that the service with the fewest calls loses its past.
 
 mod metric;
@@ -28,6 +28,9 @@ pub const MINUTES: u32 = 24 * 60;
 
 /// Most minutes of all services together.
 pub const MOST_MINUTES: usize = 200 * MINUTES as usize;
+
+/// Minutes that a service's memory grows by: to double it would keep a third of it empty.
+const GROWTH: usize = 60;
 
 /// Between two looks. A minute is a whole number of them, so that what is seen of one is not counted in the next.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -96,6 +99,8 @@ impl History {
         let minute = if known.since.is_some() { known.now } else { now };
         let since = *known.since.get_or_insert(now);
         let look = Look { minute, earlier: known.looks };
+        // Nobody counts for it any more, and its last minute is over a day ago.
+        known.services.retain(|name, past| readings.contains_key(name) || !past.minutes.is_empty());
         for (name, reading) in readings {
             let load = loads.get(&*name).copied();
             let past = known.services.entry(name).or_insert_with(|| Past::since(since));
@@ -172,6 +177,9 @@ impl Past {
         if (busy || called) && self.minutes.back().is_none_or(|last| last.at < look.minute) {
             let mut minute = Minute::at(look.minute);
             (0..look.earlier).for_each(|_| minute.sample(0, load.map(LoadReading::at_rest)));
+            if self.minutes.len() == self.minutes.capacity() {
+                self.minutes.reserve_exact(GROWTH);
+            }
             self.minutes.push_back(minute);
         }
         if let Some(minute) = self.minutes.back_mut().filter(|last| last.at >= look.minute) {

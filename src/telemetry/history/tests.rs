@@ -192,6 +192,7 @@ fn a_day_is_kept_and_no_more() {
     }
     let known = it.history.known();
     assert_eq!(known.minutes, MINUTES as usize);
+    assert!(known.services["iris"].minutes.capacity() <= MINUTES as usize + GROWTH);
     drop(known);
     let all = it.totals(Metric::Requests, 0..MINUTES + 10, 1);
     assert!(all[..10].iter().all(Option::is_none), "{:?}", &all[..12]);
@@ -225,6 +226,24 @@ fn past_the_bound_the_least_called_service_loses_its_past_and_no_call_is_counted
     let known: Vec<_> = wine.iter().flatten().copied().collect();
     assert!(wine[..11].iter().all(Option::is_none), "{wine:?}");
     assert!(known == [1.0, 1.0], "{wine:?}");
+}
+
+#[test]
+fn a_service_that_nobody_counts_for_any_more_is_told_for_a_day_and_then_forgotten() {
+    let mut it = Played::default();
+    it.look(0);
+    it.calls("blue", 200, Reason::Ok, 2);
+    it.look(5);
+    let look = |at: u64| {
+        let at = UNIX_EPOCH + Duration::from_secs(START + at);
+        it.history.look(at, HashMap::new(), &HashMap::new());
+    };
+    let day = 24 * 60 * 60;
+    look(day - 60);
+    assert_eq!(it.totals(Metric::Requests, 0..1, 1), [Some(2.0)]);
+    look(day);
+    look(day + 5);
+    assert!(it.history.known().services.is_empty());
 }
 
 #[test]

@@ -1,26 +1,26 @@
 //! What is counted per call and service. Each worker thread counts in a block of its own, a scrape adds the blocks up: with
 //! one block for all, the cores would spend more time on passing its cache lines around than on counting.
 
+mod code;
 mod reading;
+mod samples;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use prometheus::proto::MetricFamily;
-
 use super::access::Access;
-use super::delivery::{Collected, Delivery, DeliverySamples, Mirrored, Retried};
+use super::delivery::{Collected, Delivery, Mirrored, Retried};
 use super::exemplar::{ByBucket, Exemplars};
-use super::family::{self, Samples};
-use super::histogram::{Histogram, Reading};
+use super::histogram::Histogram;
 use crate::catalog::ComputeType;
 use crate::error::Reason;
 use crate::telemetry::counter;
 use crate::telemetry::record::{Record, Usage};
 
+pub(in crate::telemetry) use code::Code;
 pub(in crate::telemetry) use reading::CallKind;
 pub use reading::ServiceReading;
+pub(super) use samples::ServiceSamples;
 
 /// The counts of one service, or of many together; looked up at its first call.
 pub struct ServiceMetrics {
@@ -77,13 +77,6 @@ struct Series {
     reason: Reason,
     count: AtomicU64,
     next: OnceLock<Box<Series>>,
-}
-
-/// The status label: exact for the registered statuses and 499, else the class, since a model may answer with any number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::telemetry) enum Code {
-    Exact(u16),
-    Class(u16),
 }
 
 /// A call that has begun and not ended, as long as it lives.
@@ -281,29 +274,6 @@ fn list_of(deployment: &str) -> usize {
     hash as usize % SERIES_LISTS
 }
 
-impl Code {
-    fn of(status: u16) -> Self {
-        let registered =
-            http::StatusCode::from_u16(status).is_ok_and(|status| status.canonical_reason().is_some());
-        if registered || status == 499 { Self::Exact(status) } else { Self::Class((status / 100).min(9)) }
-    }
-
-    pub(in crate::telemetry) fn label(self) -> String {
-        match self {
-            Self::Exact(status) => status.to_string(),
-            Self::Class(class) => format!("{class}xx"),
-        }
-    }
-
-    /// The class alone.
-    pub(in crate::telemetry) const fn class(self) -> Self {
-        match self {
-            Self::Exact(status) => Self::Class(status / 100),
-            Self::Class(_) => self,
-        }
-    }
-}
-
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
@@ -316,170 +286,9 @@ impl Drop for InTunnel {
     }
 }
 
-/// The families of all services.
-pub(super) struct ServiceSamples {
-    requests: Samples,
-    duration: Samples,
-    first_byte: Samples,
-    queue_wait: Samples,
-    request_bytes: Samples,
-    response_bytes: Samples,
-    attempts: Samples,
-    tokens: Samples,
-    usage_unread: Samples,
-    access: Samples,
-    in_flight: Samples,
-    tunnels: Samples,
-    delivery: DeliverySamples,
-    overflow: Overflow,
-}
-
-/// Calls that are not shown by the name they belong to.
-#[derive(Default)]
-struct Overflow {
-    services: u64,
-    deployments: u64,
-}
-
-impl ServiceSamples {
-    pub(super) fn new() -> Self {
-        Self {
-            requests: Samples::of_counter(family::REQUESTS),
-            duration: Samples::of_histogram(family::DURATION),
-            first_byte: Samples::of_histogram(family::FIRST_BYTE),
-            queue_wait: Samples::of_histogram(family::QUEUE_WAIT),
-            request_bytes: Samples::of_counter(family::REQUEST_BYTES),
-            response_bytes: Samples::of_counter(family::RESPONSE_BYTES),
-            attempts: Samples::of_counter(family::ATTEMPTS),
-            tokens: Samples::of_counter(family::TOKENS),
-            usage_unread: Samples::of_counter(family::USAGE_UNREAD),
-            access: Samples::of_counter(family::AUTHENTICATIONS),
-            in_flight: Samples::of_gauge(family::IN_FLIGHT),
-            tunnels: Samples::of_gauge(family::TUNNELS),
-            delivery: DeliverySamples::new(),
-            overflow: Overflow::default(),
-        }
-    }
-
-    /// Adds what `services` have counted until now.
-    pub(super) fn add_all<'a>(&mut self, services: impl IntoIterator<Item = &'a Arc<ServiceMetrics>>) {
-        // A service that was made anew with another compute type counts apart, which only calls by compute type show.
-        let mut by_name = BTreeMap::<&str, Vec<&ServiceMetrics>>::new();
-        for service in services {
-            by_name.entry(&service.service).or_default().push(service);
-        }
-        for (name, services) in by_name {
-            services.iter().for_each(|service| self.add_requests(service));
-            self.add_sums(name, &services);
-        }
-    }
-
-    /// Adds what is shown of all services of one name together.
-    fn add_sums(&mut self, name: &str, services: &[&ServiceMetrics]) {
-        let labels = [name];
-        let blocks = || services.iter().flat_map(|service| service.present_blocks());
-        let histogram = |part: fn(&Block) -> &Histogram| {
-            let mut reading = Reading::default();
-            blocks().for_each(|block| reading.add(part(block)));
-            reading
-        };
-        self.duration.add_histogram(&labels, &histogram(|block| &block.duration));
-        self.first_byte.add_histogram(&labels, &histogram(|block| &block.first_byte));
-        self.queue_wait.add_histogram(&labels, &histogram(|block| &block.queue_wait));
-        let sum = |part: fn(&Block) -> &AtomicU64| {
-            let parts = blocks().map(|block| part(block).load(Relaxed));
-            parts.fold(0u64, u64::wrapping_add) as f64
-        };
-        self.request_bytes.add(&labels, sum(|block| &block.request_bytes));
-        self.response_bytes.add(&labels, sum(|block| &block.response_bytes));
-        self.attempts.add(&labels, sum(|block| &block.attempts));
-        self.in_flight.add(&labels, sum(|block| &block.in_flight));
-        self.tunnels.add(&labels, sum(|block| &block.tunnels));
-        self.delivery.add(name, blocks().map(|block| &block.delivery));
-        for access in Access::ALL {
-            let count: u64 = blocks().map(|block| block.access[access as usize].load(Relaxed)).sum();
-            if count > 0 {
-                self.access.add(&[name, access.as_str()], count as f64);
-            }
-        }
-        // Most services have no tokens: they get no series.
-        let (prompt, completion) = (sum(|block| &block.prompt_tokens), sum(|block| &block.completion_tokens));
-        if prompt + completion > 0.0 {
-            self.tokens.add(&[name, "prompt"], prompt);
-            self.tokens.add(&[name, "completion"], completion);
-        }
-        let unread = sum(|block| &block.usage_unread);
-        if unread > 0.0 {
-            self.usage_unread.add(&labels, unread);
-        }
-    }
-
-    pub(super) fn into_families(self) -> Vec<MetricFamily> {
-        let mut overflow = Samples::of_counter(family::LABEL_OVERFLOW);
-        overflow.add(&["service"], self.overflow.services as f64);
-        overflow.add(&["deployment"], self.overflow.deployments as f64);
-        let own = [
-            self.requests,
-            self.duration,
-            self.first_byte,
-            self.queue_wait,
-            self.request_bytes,
-            self.response_bytes,
-            self.attempts,
-            self.tokens,
-            self.usage_unread,
-            self.access,
-            self.in_flight,
-            self.tunnels,
-            overflow,
-        ];
-        own.map(Samples::into_family).into_iter().chain(self.delivery.into_families()).collect()
-    }
-
-    fn add_requests(&mut self, service: &ServiceMetrics) {
-        if service.deployments == Deployments::Together {
-            self.overflow.services += service.calls();
-        }
-        let unnamed = service.present_blocks().map(|block| block.unnamed.load(Relaxed));
-        self.overflow.deployments += unnamed.sum::<u64>();
-        // The same series may be in the blocks of several threads.
-        let mut counts = BTreeMap::new();
-        for series in service.present_blocks().flat_map(Block::all_series) {
-            let deployment = series.deployment.as_deref().unwrap_or_default();
-            let key = (deployment, series.code.label(), series.reason.as_str());
-            *counts.entry(key).or_insert(0) += series.count.load(Relaxed);
-        }
-        let compute_type = service.compute_type.map_or("", ComputeType::as_str);
-        for ((deployment, code, reason), count) in counts {
-            let labels = [&*service.service, compute_type, deployment, &code, reason];
-            self.requests.add(&labels, count as f64);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_service_with_tokens_has_series_of_tokens() {
-        let service = Arc::new(ServiceMetrics::new("iris".into(), Some(ComputeType::Aks)));
-        let of = |service: &Arc<ServiceMetrics>| {
-            let mut samples = ServiceSamples::new();
-            samples.add_all([service]);
-            let families = [samples.tokens, samples.usage_unread].map(Samples::into_family);
-            let metrics = families.iter().flat_map(|family| family.get_metric().iter().cloned());
-            metrics.map(|metric| metric.get_counter().get_value()).collect::<Vec<_>>()
-        };
-        service.observe(&Record { usage: None, ..Record::sample() });
-        assert_eq!(of(&service), [0.0; 0]);
-        service.observe(&Record::sample());
-        service.observe(&Record::sample());
-        assert_eq!(of(&service), [18.0, 24.0, 2.0], "prompt, completion, unread");
-        let others = Arc::new(ServiceMetrics::of_many("_other".into()));
-        others.absorb(&service);
-        assert_eq!(of(&others), [18.0, 24.0, 2.0]);
-    }
 
     #[test]
     fn deployments_past_the_bound_are_counted_without_their_names() {

@@ -16,7 +16,6 @@ pub(super) const PROPERTY_CAP: usize = 8192;
 pub(super) const ITEM_CAP: usize = 64 * 1024;
 
 /// Makes the envelopes of one resource.
-#[derive(Clone)]
 pub(super) struct Envelopes {
     key: InstrumentationKey,
     /// Which gateway of several: the machine's name.

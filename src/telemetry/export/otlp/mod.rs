@@ -105,7 +105,7 @@ impl Exporter for Otlp {
                 }
                 Outcome::Delivered
             }
-            Reply::Taken { rejected, message } => partly(items, rejected, message),
+            Reply::Taken { rejected, message } => partly(items, rejected, &message),
             Reply::Refused { cause } => Outcome::Refused { cause },
             Reply::Later(again) => Outcome::Later(again),
         }
@@ -114,7 +114,7 @@ impl Exporter for Otlp {
 
 /// The collector tells how many spans or log records it rejected, not which. Each counts as a record that is dropped: of logs
 /// that is exact, of spans (a record has several) never too few. None is sent again (OTLP, partial success).
-fn partly(items: &[Vec<u8>], rejected: u64, message: String) -> Outcome {
+fn partly(items: &[Vec<u8>], rejected: u64, message: &str) -> Outcome {
     let mut left = rejected;
     let mut fate = |item: &Vec<u8>| {
         if item.is_empty() || left == 0 {

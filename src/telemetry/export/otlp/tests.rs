@@ -361,11 +361,9 @@ fn a_request_is_of_one_resource_and_one_scope() {
 #[test]
 fn rejected_parts_count_against_as_many_records_and_never_against_those_sampled_out() {
     let items = [vec![1], vec![], vec![1], vec![1]];
-    let Outcome::Each { fates, .. } = partly(&items, 2, String::new()) else { panic!("one outcome for all") };
+    let Outcome::Each { fates, .. } = partly(&items, 2, "") else { panic!("one outcome for all") };
     assert_eq!(fates, [Fate::Dropped, Fate::Delivered, Fate::Dropped, Fate::Delivered]);
-    let Outcome::Each { fates, .. } = partly(&items, 99, String::new()) else {
-        panic!("one outcome for all")
-    };
+    let Outcome::Each { fates, .. } = partly(&items, 99, "") else { panic!("one outcome for all") };
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Dropped).count(), 3);
 }
 

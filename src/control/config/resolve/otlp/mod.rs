@@ -144,7 +144,7 @@ impl Resolver<'_> {
         let mut headers = Vec::new();
         for (name, reference) in &raw.headers {
             let known = HeaderName::from_bytes(name.as_bytes()).ok();
-            let Some(name) = known.filter(|name| is_free(name)) else {
+            let Some(name) = known.filter(is_free) else {
                 self.report.error(reference.at, "is no header field that can be set here; take another name");
                 continue;
             };
