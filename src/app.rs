@@ -23,7 +23,7 @@ use crate::listener::{self, ConnectionLimit, Listening};
 use crate::proxy::{Snapshot, Worker};
 use crate::telemetry::metrics::{KeySetReading, ReplicaReading};
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Collector, Metrics, RecordSink, Telemetry};
+use crate::telemetry::{Metrics, RecordSink, SampleSink, Telemetry};
 
 use events::Events;
 use management::{Around, ManagementPlane, Serving};
@@ -128,7 +128,7 @@ impl Gateway {
         let plane = DataPlane {
             published: publisher.published(),
             records: telemetry.sink(),
-            collector: telemetry.collector(),
+            samples: telemetry.samples(),
             metrics: Arc::clone(&metrics),
             tracing: config.telemetry.tracing,
             phases: lifecycle.watch(),
@@ -322,7 +322,7 @@ impl Sockets {
 struct DataPlane {
     published: Arc<ArcSwap<Snapshot>>,
     records: RecordSink,
-    collector: Option<Collector>,
+    samples: Option<SampleSink>,
     metrics: Arc<Metrics>,
     tracing: Option<Tracing>,
     phases: PhaseReceiver,
@@ -335,10 +335,10 @@ impl DataPlane {
         for (number, listening) in per_worker.into_iter().enumerate() {
             let (published, records) = (Arc::clone(&self.published), self.records.clone());
             let (metrics, phases) = (Arc::clone(&self.metrics), self.phases.clone());
-            let (tracing, collector) = (self.tracing, self.collector.clone());
+            let (tracing, samples) = (self.tracing, self.samples.clone());
             let runtime = move || {
                 let worker = Worker::new(published, records.worker(), metrics, Drain::default());
-                let worker = worker.with_tracing(tracing).collecting(collector);
+                let worker = worker.with_tracing(tracing).with_samples(samples);
                 run_worker(&Rc::new(worker), listening, phases)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));

@@ -196,7 +196,7 @@ fn told(
         credentials,
         history: Arc::default(),
         records: config.telemetry.record_file.clone().map(RecordLog::new),
-        collects: config.telemetry.collector.is_some(),
+        collects: config.telemetry.collection.is_some(),
         backup_folder: Some(settings.store.path.clone()),
     }
 }

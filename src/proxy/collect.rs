@@ -2,7 +2,7 @@
 //!
 //! Nothing is held back for it: the tap sees each piece as it goes by. Pieces are copied rather than kept, since a piece may
 //! be a small part of a large buffer that its connection wants to use again. What becomes of the copy (bounds, lines, files)
-//! is the collector's business; here is only which calls and which bytes.
+//! is `telemetry::collect`'s business; here is only which calls and which bytes.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use http_body::{Frame, SizeHint};
 use crate::catalog::Endpoint;
 use crate::error::Error;
 use crate::telemetry::record::Record;
-use crate::telemetry::{Collector, Payload, Sample, Ticket};
+use crate::telemetry::{Payload, Sample, SampleSink, Ticket};
 use crate::wire::Body;
 
 use super::context::Exchange;
@@ -25,7 +25,7 @@ use super::{CollectSettings, Service, Worker};
 
 /// The input and output of a call under way, as far as they have passed.
 pub(super) struct Collecting {
-    collector: Collector,
+    sink: SampleSink,
     ticket: Ticket,
     settings: CollectSettings,
     input: Option<Passing>,
@@ -43,17 +43,17 @@ pub(super) fn begin(
     (service, settings, endpoint): (&Service, &CollectSettings, Endpoint),
     request: &mut Request<Body>,
 ) {
-    let Some(collector) = &worker.collector else { return };
+    let Some(sink) = &worker.samples else { return };
     if !is_scoring(endpoint, request.method()) || !settings.takes(&exchange.record.request_id) {
         return;
     }
-    let Some(ticket) = collector.begin(service.metrics(&worker.metrics)) else { return };
+    let Some(ticket) = sink.begin(service.metrics(&worker.metrics)) else { return };
     let input = settings.inputs.then(|| {
-        let payload = collector.payload(request.headers(), settings.body_bytes);
+        let payload = sink.payload(request.headers(), settings.body_bytes);
         tap(request, payload)
     });
-    let collector = collector.clone();
-    let collecting = Collecting { collector, ticket, settings: *settings, input, output: None };
+    let sink = sink.clone();
+    let collecting = Collecting { sink, ticket, settings: *settings, input, output: None };
     exchange.collecting = Some(Box::new(collecting));
 }
 
@@ -74,7 +74,7 @@ impl Collecting {
     /// The replica has answered with `fields`.
     pub fn begin_output(&mut self, fields: &HeaderMap) {
         if self.settings.outputs {
-            self.output = Some(self.collector.payload(fields, self.settings.body_bytes));
+            self.output = Some(self.sink.payload(fields, self.settings.body_bytes));
         }
     }
 
@@ -93,7 +93,7 @@ impl Collecting {
     /// The call is over.
     pub fn finish(self, record: &Record) {
         let input = self.input.and_then(|input| input.take());
-        self.collector.hand_over(Sample::of(record, self.ticket, input, self.output));
+        self.sink.hand_over(Sample::of(record, self.ticket, input, self.output));
     }
 }
 

@@ -50,8 +50,8 @@ pub struct ServiceSettings {
     pub retry: RetrySettings,
     /// Which deployment a call goes to beside the weights, and which gets a copy of it.
     pub split: SplitSettings,
-    /// Which of its calls leave a copy of their input and output; `None`: none. Without effect where telemetry has no
-    /// collector.
+    /// Which of its calls leave a copy of their input and output; `None`: none. Without effect where the
+    /// configuration does not say where they go.
     pub collect: Option<CollectSettings>,
     /// Names distinct; weights as checked by `route::Split`. A service without any answers every call 404.
     pub deployments: Vec<DeploymentSettings>,

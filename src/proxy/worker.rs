@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::lifecycle::Drain;
 use crate::telemetry::trace::Tracing;
-use crate::telemetry::{Collector, Metrics, WorkerSink};
+use crate::telemetry::{Metrics, SampleSink, WorkerSink};
 use crate::upstream::Pools;
 
 use super::Snapshot;
@@ -33,7 +33,7 @@ pub struct Worker {
     /// How calls take part in traces; `None`: a caller's trace passes through untouched.
     pub tracing: Option<Tracing>,
     /// Where copies of inputs and outputs go; `None`: nothing is collected.
-    pub collector: Option<Collector>,
+    pub samples: Option<SampleSink>,
     /// How far the process is on its way out.
     pub drain: Drain,
 }
@@ -48,8 +48,8 @@ impl Worker {
     ) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
         let (watchers, pools) = (Rc::default(), Pools::default());
-        let (tracing, collector) = (None, None);
-        Self { published, current, watchers, pools, records, metrics, tracing, collector, drain }
+        let (tracing, samples) = (None, None);
+        Self { published, current, watchers, pools, records, metrics, tracing, samples, drain }
     }
 
     /// Has its calls take part in traces.
@@ -58,10 +58,10 @@ impl Worker {
         Self { tracing, ..self }
     }
 
-    /// The same, collecting inputs and outputs by `collector`.
+    /// Has inputs and outputs of its calls collected.
     #[must_use]
-    pub fn collecting(self, collector: Option<Collector>) -> Self {
-        Self { collector, ..self }
+    pub fn with_samples(self, samples: Option<SampleSink>) -> Self {
+        Self { samples, ..self }
     }
 
     /// The newest snapshot; the `Arc` inside is touched once per worker and publication.

@@ -26,7 +26,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-pub use collect::{Collector, CollectorSettings, Payload, Sample, Ticket};
+pub use collect::{CollectionSettings, Payload, Sample, SampleSink, Ticket};
 pub use disclosure::{Disclosure, MaskedNames};
 pub use export::insights::{ConnectionError, ConnectionString};
 pub use export::otlp::settings as otlp;
@@ -93,7 +93,7 @@ impl Telemetry {
         let mut started = Self::with_outputs(outputs, exporters, disclosure, metrics.records())
             .map_err(StartError::Thread)?;
         started.activity = settings.activity;
-        started.collection = settings.collector.as_ref().map(collection).transpose()?;
+        started.collection = settings.collection.as_ref().map(collection).transpose()?;
         if let Some(ahead) = started.sink.to.ahead() {
             lifecycle::spawn("records", ahead::sync_in_time(Arc::downgrade(ahead)));
         }
@@ -145,8 +145,8 @@ impl Telemetry {
 
     /// Where inputs and outputs of calls are collected; `None`: they are not.
     #[must_use]
-    pub fn collector(&self) -> Option<Collector> {
-        self.collection.as_ref().map(Collection::collector)
+    pub fn samples(&self) -> Option<SampleSink> {
+        self.collection.as_ref().map(Collection::sink)
     }
 
     /// Opens the record file anew (SIGUSR1, after a rotation), once all that is queued is written to the old one. Does not
@@ -231,8 +231,8 @@ struct Outputs {
     order: WriteOrder,
 }
 
-fn collection(settings: &CollectorSettings) -> Result<Collection, StartError> {
-    let failed = |error| StartError::Collector { path: settings.path.clone(), error };
+fn collection(settings: &CollectionSettings) -> Result<Collection, StartError> {
+    let failed = |error| StartError::Collection { path: settings.path.clone(), error };
     Collection::start(settings).map_err(failed)
 }
 
@@ -268,7 +268,7 @@ pub enum StartError {
         error: SpoolError,
     },
     /// The folder of collected inputs and outputs cannot be used.
-    Collector {
+    Collection {
         /// Its path.
         path: PathBuf,
         /// What the system says.
@@ -294,7 +294,7 @@ impl fmt::Display for StartError {
                 let section = section.map_or(*exporter, |(first, _)| first);
                 write!(f, "telemetry.{section}.spool.path: {error}")
             }
-            Self::Collector { path, error } => {
+            Self::Collection { path, error } => {
                 let path = path.display();
                 write!(f, "telemetry.data_collection.path: {path} cannot be used: {error}")
             }

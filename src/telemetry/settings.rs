@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::collect::CollectorSettings;
+use super::collect::CollectionSettings;
 use super::disclosure::MaskedNames;
 use super::export::insights::ConnectionString;
 use super::export::otlp::settings::OtlpSettings;
@@ -41,7 +41,7 @@ pub struct TelemetrySettings {
     /// Whether events of the activity log go to the exporters as well.
     pub activity: Activity,
     /// Where inputs and outputs of calls go; `None`: they are not collected, whatever services say.
-    pub collector: Option<CollectorSettings>,
+    pub collection: Option<CollectionSettings>,
 }
 
 impl TelemetrySettings {

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use super::settings::{Config, LogFormat, ManagementSettings};
 use crate::listener::ListenerSettings;
 use crate::telemetry::otlp::{OtlpSettings, TracesSettings};
-use crate::telemetry::{CollectorSettings, Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
+use crate::telemetry::{CollectionSettings, Privacy, SpoolSettings, TelemetrySettings, WriteOrder};
 
 /// The changes between the running and a new configuration that need a restart, each as a sentence with the field, the
 /// old and the new value. Empty: a reload applies everything.
@@ -40,7 +40,7 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     changes.note("telemetry.activity", &old.telemetry.activity, &new.telemetry.activity);
     insights(&old.telemetry, &new.telemetry, &mut changes);
     otlp(&old.telemetry, &new.telemetry, &mut changes);
-    collector(&old.telemetry, &new.telemetry, &mut changes);
+    collection(&old.telemetry, &new.telemetry, &mut changes);
     management(old, new, &mut changes);
     changes.0
 }
@@ -110,16 +110,16 @@ fn spool(exporter: &str, old: &SpoolSettings, new: &SpoolSettings, changes: &mut
     changes.compare(&field("age"), &format!("{}s", old.age.as_secs()), &format!("{}s", new.age.as_secs()));
 }
 
-fn collector(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
+fn collection(old: &TelemetrySettings, new: &TelemetrySettings, changes: &mut Changes) {
     let field = "telemetry.data_collection";
-    let (Some(before), Some(after)) = (&old.collector, &new.collector) else {
-        return changes.note(field, &old.collector.is_some(), &new.collector.is_some());
+    let (Some(before), Some(after)) = (&old.collection, &new.collection) else {
+        return changes.note(field, &old.collection.is_some(), &new.collection.is_some());
     };
     let field = |name: &str| format!("{field}.{name}");
-    let path = |settings: &CollectorSettings| settings.path.display().to_string();
+    let path = |settings: &CollectionSettings| settings.path.display().to_string();
     changes.compare(&field("path"), &path(before), &path(after));
     changes.compare(&field("size"), &before.size, &after.size);
-    let keep = |settings: &CollectorSettings| format!("{}s", settings.keep.as_secs());
+    let keep = |settings: &CollectionSettings| format!("{}s", settings.keep.as_secs());
     changes.compare(&field("keep"), &keep(before), &keep(after));
 }
 

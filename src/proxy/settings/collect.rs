@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::telemetry::record::RequestId;
+use crate::telemetry::trace::SampleRatio;
 
 /// Samples of a service's inputs and outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,17 +28,11 @@ impl CollectSettings {
     pub const NOTHING: &str =
         "inputs and outputs are both false, so that nothing would be kept; set one, or remove the section";
 
-    /// Whether the call `id` is one of the sample. Decided by the id alone, as OpenTelemetry samples traces (the last 56 bits,
-    /// which are random): a smaller share is part of each larger one, and no two calls share a counter.
+    /// Whether the call `id` is one of the sample: decided by the id alone, as for traces that begin here. So a smaller share
+    /// is part of each larger one, and no two calls share a counter.
     #[must_use]
     pub fn takes(&self, id: &RequestId) -> bool {
-        let digits = id.as_str().bytes().rev().filter(|byte| *byte != b'-').take(14);
-        let random = digits.enumerate().fold(0, |number, (place, digit)| {
-            let digit = (digit as char).to_digit(16).unwrap_or_default();
-            number | u64::from(digit) << (4 * place)
-        });
-        // Both below 2^56; what a float leaves of the last bits is no matter.
-        random as f64 >= (1.0 - self.sample) * 72_057_594_037_927_936.0
+        SampleRatio::new(self.sample).is_some_and(|share| share.takes(&id.trace_id()))
     }
 }
 

@@ -16,7 +16,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
-use super::CollectorSettings;
+use super::CollectionSettings;
 use crate::catalog::ServiceName;
 
 /// Bodies of calls: for their owner and group.
@@ -59,8 +59,8 @@ impl Folder {
     ///
     /// # Errors
     /// It cannot be made or read.
-    pub(super) fn open(settings: &CollectorSettings, now: OffsetDateTime) -> io::Result<Self> {
-        let CollectorSettings { path, size, keep } = settings.clone();
+    pub(super) fn open(settings: &CollectionSettings, now: OffsetDateTime) -> io::Result<Self> {
+        let CollectionSettings { path, size, keep } = settings.clone();
         let mut folder = Self { path, size, keep, room: 0, open: None };
         folder.tidy(now)?;
         Ok(folder)
@@ -265,7 +265,7 @@ mod tests {
     const TODAY: Date = date!(2026 - 11 - 29);
 
     fn open(dir: &TempDir) -> Folder {
-        let settings = CollectorSettings { path: dir.path().join("collected"), size: SIZE, keep: KEEP };
+        let settings = CollectionSettings { path: dir.path().join("collected"), size: SIZE, keep: KEEP };
         Folder::open(&settings, NOW).unwrap()
     }
 

@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Where collected data goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CollectorSettings {
+pub struct CollectionSettings {
     /// Its folder, which is made if it is not there; each service has one of its own in it.
     pub path: PathBuf,
     /// Most bytes of all files, at least 16 MiB. The oldest are removed to keep it.
@@ -44,7 +44,7 @@ pub struct CollectorSettings {
 
 /// The way to the files; cheap to clone.
 #[derive(Clone)]
-pub struct Collector {
+pub struct SampleSink {
     jobs: Sender<Job>,
     rooms: Arc<Rooms>,
 }
@@ -55,7 +55,7 @@ enum Job {
     End,
 }
 
-impl Collector {
+impl SampleSink {
     /// Begins to collect a call that is counted in `counts`; `None` if there is no room, which is counted already.
     #[must_use]
     pub fn begin(&self, counts: &Arc<ServiceMetrics>) -> Option<Ticket> {
@@ -78,7 +78,7 @@ impl Collector {
 
 /// The running collection: owns its thread, which is let finish by itself on drop.
 pub(super) struct Collection {
-    collector: Collector,
+    sink: SampleSink,
     /// Closes when the thread has ended.
     ended: Receiver<()>,
 }
@@ -88,21 +88,21 @@ impl Collection {
     ///
     /// # Errors
     /// The folder cannot be made or read, or there is no thread to be had.
-    pub(super) fn start(settings: &CollectorSettings) -> io::Result<Self> {
+    pub(super) fn start(settings: &CollectionSettings) -> io::Result<Self> {
         let folder = Folder::open(settings, OffsetDateTime::now_utc())?;
         let (jobs, queue) = channel();
         let (ending, ended) = channel();
-        std::thread::Builder::new().name("collector".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("samples".to_owned()).spawn(move || {
             let _ending: Sender<()> = ending;
             Writer { folder, queue, line: Vec::new(), health: Health::Working }.run();
         })?;
-        let collector = Collector { jobs, rooms: Rooms::new(MOST_BYTES) };
-        Ok(Self { collector, ended })
+        let sink = SampleSink { jobs, rooms: Rooms::new(MOST_BYTES) };
+        Ok(Self { sink, ended })
     }
 
     /// Where calls are handed over.
-    pub(super) fn collector(&self) -> Collector {
-        self.collector.clone()
+    pub(super) fn sink(&self) -> SampleSink {
+        self.sink.clone()
     }
 
     /// Writes all that was handed over; blocks up to `within`. What is not written then may be lost.
@@ -110,7 +110,7 @@ impl Collection {
     /// # Errors
     /// It took longer.
     pub(super) fn finish(self, within: Duration) -> Result<(), Unfinished> {
-        let _ = self.collector.jobs.send(Job::End);
+        let _ = self.sink.jobs.send(Job::End);
         match self.ended.recv_timeout(within) {
             Err(RecvTimeoutError::Timeout) => Err(Unfinished),
             _ => Ok(()),
@@ -120,7 +120,7 @@ impl Collection {
 
 impl Drop for Collection {
     fn drop(&mut self) {
-        let _ = self.collector.jobs.send(Job::End);
+        let _ = self.sink.jobs.send(Job::End);
     }
 }
 

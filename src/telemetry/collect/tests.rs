@@ -1,4 +1,4 @@
-//! The collector with its thread and its files: what is written, what is given up, and that each call is counted once.
+//! The collection with its thread and its files: what is written, what is given up, and that each call is counted once.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,7 +29,7 @@ impl Set {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keep = Duration::from_secs(36_500 * 24 * 3600);
-        let settings = CollectorSettings { path: dir.path().join("a/b"), size: 16 << 20, keep };
+        let settings = CollectionSettings { path: dir.path().join("a/b"), size: 16 << 20, keep };
         let collection = Collection::start(&settings).unwrap();
         let metrics = Metrics::new();
         let counts = metrics.service(&"iris".into(), ComputeType::Aks);
@@ -42,12 +42,12 @@ impl Set {
 
     /// Collects a call that began at `time`, with `input`.
     fn call(&self, time: SystemTime, input: &[u8]) {
-        let collector = self.collection.collector();
-        let Some(ticket) = collector.begin(&self.counts) else { return };
-        let mut payload = collector.payload(&HeaderMap::new(), 1 << 30);
+        let sink = self.collection.sink();
+        let Some(ticket) = sink.begin(&self.counts) else { return };
+        let mut payload = sink.payload(&HeaderMap::new(), 1 << 30);
         payload.see(input);
         let record = Record { time, ..Record::sample() };
-        collector.hand_over(Sample::of(&record, ticket, Some(payload), None));
+        sink.hand_over(Sample::of(&record, ticket, Some(payload), None));
     }
 
     /// How many calls have each outcome: written, behind, failed.
@@ -106,13 +106,13 @@ fn a_clock_gone_wild_harms_nothing() {
 #[test]
 fn what_finds_no_room_is_given_up_at_once_and_counted() {
     let set = Set::start();
-    let collector = set.collection.collector();
+    let sink = set.collection.sink();
     // A call that keeps more than there is.
     set.call(at(0), &vec![b'x'; MOST_BYTES]);
     assert_eq!(set.outcomes(), [0, 1, 0]);
     // As many calls under way as there can be, and one more.
     let mut tickets = Vec::new();
-    while let Some(ticket) = collector.begin(&set.counts) {
+    while let Some(ticket) = sink.begin(&set.counts) {
         tickets.push(ticket);
         assert!(tickets.len() <= MOST_BYTES);
     }
@@ -128,11 +128,11 @@ fn what_finds_no_room_is_given_up_at_once_and_counted() {
 #[test]
 fn a_body_of_many_pieces_takes_no_more_room_than_is_kept_of_it() {
     let set = Set::start();
-    let collector = set.collection.collector();
-    let mut payload = collector.payload(&HeaderMap::new(), 4096);
+    let sink = set.collection.sink();
+    let mut payload = sink.payload(&HeaderMap::new(), 4096);
     (0..4 * MOST_BYTES / 4096).for_each(|_| payload.see(&[b'x'; 4096]));
     assert_eq!((payload.kept.len(), payload.passed, payload.is_truncated()), (4096, 64 << 20, true));
-    let ticket = collector.begin(&set.counts).unwrap();
+    let ticket = sink.begin(&set.counts).unwrap();
     assert!(Sample::of(&Record::sample(), ticket, Some(payload), None).is_whole());
 }
 
@@ -160,19 +160,18 @@ fn a_disk_that_fails_costs_the_copies_alone_and_is_used_again_when_it_works() {
 #[test]
 fn what_comes_after_the_end_is_counted_too() {
     let set = Set::start();
-    let (collector, counts, metrics) =
-        (set.collection.collector(), Arc::clone(&set.counts), Arc::clone(&set.metrics));
-    let ticket = collector.begin(&counts).unwrap();
+    let (sink, counts, metrics) = (set.collection.sink(), Arc::clone(&set.counts), Arc::clone(&set.metrics));
+    let ticket = sink.begin(&counts).unwrap();
     set.call(at(0), b"in time");
     set.collection.finish(LONG).unwrap();
-    collector.hand_over(Sample::of(&Record::sample(), ticket, None, None));
+    sink.hand_over(Sample::of(&Record::sample(), ticket, None, None));
     assert_eq!(outcomes(&metrics), [1, 1, 0]);
 }
 
 #[test]
 fn a_folder_that_cannot_be_is_told_with_its_field() {
     let settings = crate::telemetry::TelemetrySettings {
-        collector: Some(CollectorSettings { path: "/dev/null/x".into(), size: 16 << 20, keep: LONG }),
+        collection: Some(CollectionSettings { path: "/dev/null/x".into(), size: 16 << 20, keep: LONG }),
         ..Default::default()
     };
     let error =

@@ -10,9 +10,9 @@ use crate::proxy::CollectSettings;
 /// Where inputs and outputs of calls are collected: `PATH/SERVICE/YYYY-MM-DD.jsonl`, one JSON object per call. Without this
 /// section no service may have them collected. Not with `privacy: high`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "Collector")]
+#[schemars(rename = "Collection")]
 #[serde(default, deny_unknown_fields)]
-pub(in super::super) struct RawCollector {
+pub(in super::super) struct RawCollection {
     /// Folder; made when the gateway starts. Each gateway needs its own.
     pub path: At<String>,
     /// Most bytes of all files together, 16MiB to 1TiB. To keep it, the service that has most loses its oldest file.
@@ -21,7 +21,7 @@ pub(in super::super) struct RawCollector {
     pub keep: At<RawDuration>,
 }
 
-impl Default for RawCollector {
+impl Default for RawCollection {
     fn default() -> Self {
         Self {
             path: At::default_value("collected".to_owned()),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decode::At;
 use super::super::units::{RawDuration, RawSize};
-use super::collection::RawCollector;
+use super::collection::RawCollection;
 use super::{RawOtlp, RawSecret};
 
 /// Records of calls and where they go; without this section no records are written.
@@ -29,7 +29,7 @@ pub(in super::super) struct RawTelemetry {
     pub application_insights: Option<At<RawApplicationInsights>>,
     /// Where inputs and outputs of calls are collected. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data_collection: Option<At<RawCollector>>,
+    pub data_collection: Option<At<RawCollection>>,
     /// OpenTelemetry. A change needs a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<At<RawOtlp>>,

@@ -8,7 +8,7 @@ use super::super::units::{RawDuration, RawSize};
 use super::Resolver;
 use super::service::sizes;
 use crate::proxy::CollectSettings;
-use crate::telemetry::CollectorSettings;
+use crate::telemetry::CollectionSettings;
 
 /// Bounds of all files together: the largest line fits many times, and it is no slip of the pen.
 const SIZES: RangeInclusive<RawSize> = RawSize(16 << 20)..=RawSize(1 << 40);
@@ -18,13 +18,13 @@ const PRIVATE: &str =
     "keeps what callers send and get, which telemetry.privacy: high forbids; remove one of them";
 
 impl Resolver<'_> {
-    pub(super) fn data_collection(&mut self, raw: &RawTelemetry) -> Option<CollectorSettings> {
+    pub(super) fn data_collection(&mut self, raw: &RawTelemetry) -> Option<CollectionSettings> {
         let section = raw.data_collection.as_ref()?;
         if is_private(raw) {
             self.report.error(section.at, PRIVATE);
         }
         self.text(&section.path);
-        Some(CollectorSettings {
+        Some(CollectionSettings {
             path: self.files.locate(&section.path),
             size: self.size(&section.size, SIZES),
             keep: self.duration(&section.keep, TIMES),

@@ -62,7 +62,7 @@ impl Resolver<'_> {
             }),
             otlp,
             activity: if raw.activity.value.0 { Activity::Exported } else { Activity::Kept },
-            collector: self.data_collection(raw),
+            collection: self.data_collection(raw),
         }
     }
 

@@ -24,12 +24,12 @@ fn loaded(text: &str) -> crate::control::config::Config {
 #[test]
 fn nothing_is_collected_unless_both_sides_say_so() {
     let silent = loaded(SERVICE);
-    assert_eq!((silent.telemetry.collector, silent.services[0].collect), (None, None));
+    assert_eq!((silent.telemetry.collection, silent.services[0].collect), (None, None));
     let config = loaded(&(service("{}") + GOES));
     assert_eq!(config.services[0].collect, Some(CollectSettings::default()));
-    let collector = config.telemetry.collector.unwrap();
-    assert_eq!((collector.path, collector.size), ("/c".into(), 1 << 30));
-    assert_eq!(collector.keep, Duration::from_secs(7 * 24 * 3600));
+    let collection = config.telemetry.collection.unwrap();
+    assert_eq!((collection.path, collection.size), ("/c".into(), 1 << 30));
+    assert_eq!(collection.keep, Duration::from_secs(7 * 24 * 3600));
     let own = "{sample: 0.25, body_bytes: 1KiB, inputs: false}";
     let expected = CollectSettings { sample: 0.25, body_bytes: 1024, inputs: false, outputs: true };
     assert_eq!(loaded(&(service(own) + GOES)).services[0].collect, Some(expected));
