@@ -27,7 +27,7 @@ fn exporting(services: &str, telemetry: &str) -> String {
 fn otlp(protocol: Protocol, collector: &Upstream, more: &str) -> String {
     let (protocol, address) = (protocol.as_str(), collector.address);
     format!(
-        "spool: {{ path: spool }}, otlp: {{ endpoint: \"http://{address}\", protocol: {protocol}, timeout: 1s, {more} }}"
+        "spool: {{ path: spool }}, otlp: {{ endpoint: \"http://{address}\", protocol: {protocol}, compression: gzip, timeout: 1s, {more} }}"
     )
 }
 
@@ -307,7 +307,7 @@ async fn a_collector_is_known_by_its_authority_and_knows_us_by_a_header() {
     let upstream = Upstream::echo().await;
     let services = service("iris", upstream.address, "");
     let telemetry = format!(
-        "spool: {{ mode: memory }}, otlp: {{ endpoint: \"https://localhost:{}\", protocol: grpc, ca: \"{}\", \
+        "spool: {{ mode: memory }}, otlp: {{ endpoint: \"https://localhost:{}\", protocol: grpc, compression: gzip, ca: \"{}\", \
          headers: {{ x-tenant: {{ file: tenant }} }}, {LOGS_ONLY} }}",
         server.address.port(),
         authority.ca().display(),

@@ -61,7 +61,7 @@ async fn gateway(privacy: &str, replica: &Upstream, [insights, otlp]: &[Collecto
     let telemetry = format!(
         "telemetry: {{ privacy: {privacy}, spool: {{ path: spool }}, \
          application_insights: {{ connection_string: {{ file: insights }} }}, \
-         otlp: {{ endpoint: \"http://{}\", protocol: http/protobuf, metrics_interval: 1s }}, records:",
+         otlp: {{ endpoint: \"http://{}\", protocol: http/protobuf, compression: gzip, metrics_interval: 1s }}, records:",
         otlp.server.address
     );
     let config = managed(&services).replace("telemetry: { records:", &telemetry);

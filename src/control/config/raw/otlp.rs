@@ -28,7 +28,7 @@ pub(in super::super) struct RawOtlp {
     /// PEM bundle of the authorities that the collector's certificate is of, in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<At<String>>,
-    /// What is done with messages before they are sent. Default: gzip.
+    /// What is done with messages before they are sent. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<At<RawCompression>>,
     /// Of one request, 100ms to 1m. Default: 10s.

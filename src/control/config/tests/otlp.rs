@@ -51,7 +51,7 @@ fn an_empty_section_is_all_from_the_environment_or_else_the_specifications_defau
     let traces = all.traces.unwrap();
     assert_eq!(
         (traces.collector.timeout, traces.collector.compression),
-        (Duration::from_secs(10), OtlpCompression::Gzip)
+        (Duration::from_secs(10), OtlpCompression::None)
     );
     let sampling = SamplingSettings { ratio: SampleRatio::ALL, failed: Failed::Kept, slower_than: None };
     assert_eq!((traces.sampling, all.gen_ai), (sampling, GenAi::LeftOut));

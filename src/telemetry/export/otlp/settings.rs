@@ -113,10 +113,10 @@ pub enum OtlpProtocol {
 /// What is done with a message before it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OtlpCompression {
-    /// Compressed: collectors must take it.
-    #[default]
+    /// Compressed: collectors must take it. Costs more than all else about a message.
     Gzip,
-    /// Sent as it is.
+    /// Sent as it is: the specification's default.
+    #[default]
     None,
 }
 
