@@ -1,8 +1,8 @@
 //! The last 24 hours of each service, minute by minute, in memory: what a metrics query is answered from.
 //!
 //! [`History::look`] compares what [`Metrics`](super::Metrics) count with what they counted at the look before, and adds the
-//! difference to the minute in which that was; it takes the clock. Nothing of it is on the request path. [`metric`] names
-//! what can be asked for, [`series`] puts minutes together as they are asked for.
+//! difference to the minute in which that was; it takes the clock. Nothing of it is on the request path. `metric` names
+//! what can be asked for, `series` puts minutes together as they are asked for.
 //!
 //! Bounds: a minute is kept for a service only if it had calls then, so one that rests costs nothing; a service with calls
 //! in every minute has [`MINUTES`] of them, some 315 KiB; all services together have at most [`MOST_MINUTES`], which is 62 MiB

@@ -8,8 +8,8 @@
 //! | `write_behind` | what the system took is kept; lost is what was on its way to the writer thread: some 20 ms, more only if that falls behind | at most the last second more |
 //! | `write_ahead` | no record of an answer that its caller has whole | at most the last second |
 //!
-//! Entries are records and, from [`Spool::append_events`], events of the activity log. With `encryption: store` they are
-//! encrypted ([`seal`]), also in the segments that a failing disk leaves in memory; nothing is in the mode `memory`.
+//! Entries are records and, from `Spool::append_events`, events of the activity log. With `encryption: store` they are
+//! encrypted (`seal`), also in the segments that a failing disk leaves in memory; nothing is in the mode `memory`.
 //!
 //! A disk that fails slows no call and loses nothing at first: what comes is kept in memory within [`MEMORY_BYTES`] and goes
 //! to the disk when that works again.
