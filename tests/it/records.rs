@@ -9,12 +9,11 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Connection, Gateway, H2, KEY, OTHER_KEY, TlsClient, Upstream, config, eventually, ok, read_request,
-    score_request, service, soon,
+    Connection, Gateway, H2, KEY, Mortal, OTHER_KEY, TlsClient, Upstream, config, eventually, ok,
+    read_request, score_request, service, soon,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -121,6 +120,7 @@ struct Ways {
     /// A permit lets `short` break off.
     cuts: Arc<Semaphore>,
     _upstreams: Vec<Upstream>,
+    _nobody: Mortal,
 }
 
 impl Ways {
@@ -140,6 +140,8 @@ impl Ways {
             let _ = read_request(&mut tcp, &mut Vec::new(), connection).await;
         })
         .await;
+        // Its port stays taken: another test's server must not answer there.
+        let nobody = Mortal::dead(|_| async { Vec::new() });
         let services = [
             service("echo", echo.address, "    limits: { body_bytes: 1000 }"),
             service("held", held.address, ""),
@@ -148,10 +150,10 @@ impl Ways {
             service("short", short.address, ""),
             service("noise", noise.address, ""),
             service("endless", endless.address, ""),
-            service("nobody", nobody().await, ""),
+            service("nobody", nobody.address, ""),
         ];
         let gateway = Gateway::start(&config(&services.concat())).await;
-        Self { gateway, held, cuts, _upstreams: vec![echo, error, short, noise, endless] }
+        Self { gateway, held, cuts, _upstreams: vec![echo, error, short, noise, endless], _nobody: nobody }
     }
 
     /// Every way that ends with an answer.
@@ -166,11 +168,6 @@ impl Ways {
         ("noise", Some(KEY), 10, 502, "upstream_protocol", "upstream"),
         ("nobody", Some(KEY), 10, 502, "connect_failed", "upstream"),
     ];
-}
-
-/// An address at which nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// The one record beyond the `before` that were there.

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Connection, Gateway, KEY, OTHER_KEY, Upstream, assert_record, config, in_time, ok, read_request,
+    Connection, Gateway, KEY, Mortal, OTHER_KEY, Upstream, assert_record, config, in_time, ok, read_request,
     score_request, service, service_of, with_plain_listener,
 };
 
@@ -105,10 +105,10 @@ async fn a_call_whose_place_was_a_dead_replicas_waits_for_another_and_is_answere
         }
     })
     .await;
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = Mortal::dead(|_| async { Vec::new() });
     let alive = format!("\"http://{}\"", upstream.address);
     // Not ejected, so that its place stays: the worst of the time before anybody knows.
-    let both = format!("{alive}, \"http://{dead}\"");
+    let both = format!("{alive}, \"http://{}\"", dead.address);
     let limits = "    limits: { concurrent_requests_per_replica: 1, queue_wait: 60s }";
     let services = service("iris", upstream.address, limits).replace(&alive, &both);
     let services = services.replace("replicas:", "ejection: off, replicas:");

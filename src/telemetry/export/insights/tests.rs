@@ -226,7 +226,10 @@ async fn a_redirect_elsewhere_or_without_end_is_not_followed() {
 
 #[tokio::test]
 async fn a_dead_collector_is_for_later() {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound and not listening: nobody else can get the port meanwhile.
+    let holder = tokio::net::TcpSocket::new_v4().unwrap();
+    holder.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = holder.local_addr().unwrap();
     let mut exporter = Insights::new(&settings(&format!("http://{address}")));
     let items = items(&exporter, 1);
     let Outcome::Later(again) = exporter.send(&items).await else { panic!("not later") };
