@@ -85,10 +85,12 @@ async fn a_drain_lets_the_call_under_way_finish_and_closes_the_rest() {
     resting.send(api.request("GET", "/v1/whoami", "", "")).await;
     assert_eq!(resting.answer().await.status, 200);
     let body = r#"{"principal":"late","lifetime_s":3600}"#;
-    let request = api.request("POST", "/v1/management-tokens", "", body);
+    let request = api.request("POST", "/v1/management-tokens", "Expect: 100-continue\r\n", body);
     let (begun, end) = request.split_at(request.len() - 1);
     let mut working = api.connect().await;
     working.send(begun).await;
+    // Asked for the body, it is under way.
+    assert!(working.head().await.unwrap().starts_with("HTTP/1.1 100 "));
     let drained = gateway.begin_drain();
     assert!(resting.rest().await.is_empty());
     eventually("no new connection", async || {
