@@ -7,13 +7,15 @@
 
 use super::record::RequestId;
 
-/// A trace id: 32 lower-case hex digits, not all zero.
+/// An id: so many lower-case hex digits, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TraceId([u8; 32]);
+pub struct Id<const DIGITS: usize>([u8; DIGITS]);
 
-/// A span id: 16 lower-case hex digits, not all zero.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SpanId([u8; 16]);
+/// The id of a trace.
+pub type TraceId = Id<32>;
+
+/// The id of a span.
+pub type SpanId = Id<16>;
 
 /// The flags of a trace that the specification knows; others are cleared, as it asks (level 1, 3.2.2.5.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,8 +49,8 @@ pub struct SampleRatio {
 /// How many values the random part of a trace id can have: its last 56 bits (level 2, 3.2.2.5.2).
 const RANDOM_VALUES: u64 = 1 << 56;
 
-impl TraceId {
-    /// Reads 32 lower-case hex digits, of which one is not zero.
+impl<const DIGITS: usize> Id<DIGITS> {
+    /// Reads that many lower-case hex digits, of which one is not zero.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         text.try_into().ok().filter(|_| is_id(text)).map(Self)
@@ -59,7 +61,9 @@ impl TraceId {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
+}
 
+impl TraceId {
     /// The id as the number that its digits write, most significant byte first.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
@@ -74,18 +78,6 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// Reads 16 lower-case hex digits, of which one is not zero.
-    #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        text.try_into().ok().filter(|_| is_id(text)).map(Self)
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-
     /// The id as the number that its digits write, most significant byte first.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 8] {
@@ -111,7 +103,7 @@ impl RequestId {
         for (to, from) in text.iter_mut().zip(self.digits()) {
             *to = from;
         }
-        TraceId(text)
+        Id(text)
     }
 
     /// The gateway's own spans of this call: 0 is that of the call itself, from 1 on those of the attempts at replicas.
@@ -258,13 +250,7 @@ const fn hex_digit(value: u8) -> u8 {
     if value < 10 { b'0' + value } else { b'a' + value - 10 }
 }
 
-impl std::fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::fmt::Debug for SpanId {
+impl<const DIGITS: usize> std::fmt::Debug for Id<DIGITS> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }

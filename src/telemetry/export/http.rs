@@ -29,6 +29,17 @@ const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest piece of an answer that the log repeats, in characters.
 pub(super) const MAX_ECHO: usize = 200;
 
+/// Whether what is sent to `url` crosses the network unencrypted.
+pub(super) fn is_plain(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !loopback
+}
+
 /// The client.
 pub(super) struct HttpClient {
     trust: ClientTlsSource,

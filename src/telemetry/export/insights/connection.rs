@@ -5,6 +5,8 @@ use std::fmt;
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::telemetry::export::http::is_plain;
+
 /// Where to send when nothing says so (Azure's global ingestion endpoint).
 const DEFAULT_ENDPOINT: &str = "https://dc.services.visualstudio.com";
 /// The variables that Azure's own exporters read, the first before the second.
@@ -64,13 +66,7 @@ impl ConnectionString {
     /// Whether records cross the network unencrypted.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let loopback = match self.endpoint.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
-        self.endpoint.scheme() == "http" && !loopback
+        is_plain(&self.endpoint)
     }
 
     pub(super) fn key(&self) -> &InstrumentationKey {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
+use crate::telemetry::export::http::is_plain;
 use crate::telemetry::settings::SpoolSettings;
 use crate::telemetry::trace::SampleRatio;
 
@@ -157,12 +158,6 @@ impl CollectorSettings {
     /// Whether what is sent crosses the network unencrypted.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let loopback = match self.endpoint.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
-        self.endpoint.scheme() == "http" && !loopback
+        is_plain(&self.endpoint)
     }
 }
